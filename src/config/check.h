@@ -1,0 +1,27 @@
+// What no key shows alone: values that are each possible but do not go together. Run on the final
+// configuration, after the flags have been applied, before anything is opened.
+
+#ifndef EVRELAY_CONFIG_CHECK_H_
+#define EVRELAY_CONFIG_CHECK_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+
+namespace evrelay {
+
+// One line an error, without a position (a value may have come from a flag); empty: all good.
+std::vector<std::string> CheckConfig(const Config& config);
+
+// What is wrong with one entry of bind_addr, and what would be right; empty: nothing. Only the
+// syntax: names are not resolved. The file and --bind-addr are held to the same rule.
+std::string BindAddressError(std::string_view text);
+
+// What is wrong with the path of a Unix socket; empty: nothing.
+std::string SocketPathError(std::string_view path);
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_CONFIG_CHECK_H_

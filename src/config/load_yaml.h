@@ -1,0 +1,35 @@
+// The configuration file: YAML text to Config. The only user of yaml-cpp.
+//
+// Strict: an unknown or repeated key, a wrong type or an impossible value is an error, each on one
+// line "FILE:LINE:COLUMN: what is wrong, what would be right". All errors of a file are reported,
+// not just the first; only text that is not YAML at all stops at the first. Nothing throws but
+// std::bad_alloc. Work and memory are bounded: a file has at most 1 MiB and 20,000 nodes, aliases
+// counted each time they are followed.
+//
+// Called at start, by --check and on reload. yaml-cpp is not thread-safe; one thread at a time.
+
+#ifndef EVRELAY_CONFIG_LOAD_YAML_H_
+#define EVRELAY_CONFIG_LOAD_YAML_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+
+namespace evrelay {
+
+struct LoadedConfig {
+  Config config;                    // keys that are absent or wrong have their defaults
+  std::vector<std::string> errors;  // in the order of the file; empty: the config is good
+};
+
+// A file that cannot be read is an error too, "FILE: why".
+LoadedConfig LoadYaml(const std::string& path);
+
+// The same on text; `name` stands for FILE in errors.
+LoadedConfig ParseYaml(std::string_view text, const std::string& name);
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_CONFIG_LOAD_YAML_H_
