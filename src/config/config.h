@@ -1,0 +1,79 @@
+// The configuration as plain values, with the defaults that the manual states. Filled by
+// load_yaml and the command line, const afterwards; a reload builds a new one.
+
+#ifndef EVRELAY_CONFIG_CONFIG_H_
+#define EVRELAY_CONFIG_CONFIG_H_
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace evrelay {
+
+inline constexpr std::uint64_t kKiB = 1024;
+inline constexpr std::uint64_t kMiB = 1024 * kKiB;
+
+// What becomes of a subscriber that sent a malformed frame.
+enum class BadFrame : std::uint8_t { kClose, kDiscard };
+
+// What becomes of a subscriber whose lag has reached max_lag.
+enum class SlowPolicy : std::uint8_t { kDisconnect, kSkip, kBlock };
+
+enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarn, kError };
+
+// Who may use the producer port. A rule matches when every id it names is the peer's.
+struct AllowRule {
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;          // the peer's primary or one of its supplementary groups
+  std::vector<std::string> verbs;    // empty: all
+
+  friend bool operator==(const AllowRule&, const AllowRule&) = default;
+};
+
+struct ProducerConfig {
+  std::string socket;                // empty until DefaultSocketPath has been applied
+  mode_t mode = 0660;
+  std::optional<uid_t> user;         // none: the process's own
+  std::optional<gid_t> group;
+  std::uint32_t max_connections = 256;
+  std::vector<AllowRule> allow;      // empty: whoever may open the socket
+};
+
+struct ControlConfig {
+  std::string socket;                // empty: control.sock beside the producer's
+  mode_t mode = 0600;
+};
+
+struct SlowSubscriberConfig {
+  std::uint64_t max_lag = 16 * kMiB;  // bytes
+  SlowPolicy policy = SlowPolicy::kDisconnect;
+  std::chrono::milliseconds stall_timeout{30'000};
+};
+
+struct LogConfig {
+  LogLevel level = LogLevel::kInfo;
+  std::string target = "stderr";     // stderr | syslog | journald | a file's absolute path
+};
+
+struct Config {
+  std::vector<std::string> bind_addr{"127.0.0.1:8448"};
+  std::uint32_t max_clients = 1024;
+  bool netstring_format = true;
+  BadFrame bad_frame = BadFrame::kClose;
+  std::uint32_t max_message = 64 * kKiB;      // bytes, one message from a subscriber
+  std::uint32_t max_event = 1 * kMiB;         // bytes, one event from a producer
+  std::optional<std::uint32_t> send_buffer;   // bytes of SO_SNDBUF; none: auto
+  ProducerConfig producer;
+  ControlConfig control;
+  SlowSubscriberConfig slow_subscriber;
+  LogConfig log;
+  std::chrono::milliseconds drain{10'000};
+};
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_CONFIG_CONFIG_H_
