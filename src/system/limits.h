@@ -1,0 +1,21 @@
+// The limit of open files. Called once at start.
+
+#ifndef EVRELAY_SYSTEM_LIMITS_H_
+#define EVRELAY_SYSTEM_LIMITS_H_
+
+#include <cstdint>
+
+#include "config/config.h"
+
+namespace evrelay {
+
+// Raises the soft limit to the hard one, as far as the system lets it. Returns the soft limit.
+std::uint64_t RaiseFileLimit() noexcept;
+
+// Throws std::runtime_error when `config` promises more connections than `limit` files allow; the
+// message says which number to change.
+void CheckFileLimit(std::uint64_t limit, const Config& config);
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_SYSTEM_LIMITS_H_
