@@ -1,0 +1,54 @@
+// DirectQueue: frames for one subscriber alone, each with the log position at which it falls due:
+// the log's end when it was queued, so always between two frames.
+//
+// Memory: bytes() counts what is queued; its owner bounds it. The frames' bytes are shared.
+// Thread safety: none; the loop thread.
+
+#ifndef EVRELAY_FANOUT_DIRECT_QUEUE_H_
+#define EVRELAY_FANOUT_DIRECT_QUEUE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+
+#include "codec/frame.h"
+#include "evrelay/ids.h"
+
+namespace evrelay {
+
+class DirectQueue {
+ public:
+  void Push(Frame frame, Position due);
+
+  // The rest of a log frame whose first bytes have been sent: goes before all others, at once.
+  void PushTail(std::string tail);
+
+  bool empty() const { return tail_.empty() && frames_.empty(); }
+  std::size_t size() const { return frames_.size() + (tail_.empty() ? 0 : 1); }
+  // Of the frames; a tail, being less than one frame, is not counted.
+  std::size_t bytes() const { return bytes_; }
+
+  // What is still to be sent of item `index`, and where it falls due (a tail: 0).
+  std::string_view Unsent(std::size_t index) const;
+  Position Due(std::size_t index) const;
+
+  // `n` bytes of item 0 have been sent; n <= Unsent(0).size(). True when that was its end.
+  bool Sent(std::size_t n);
+
+ private:
+  struct Item {
+    Frame frame;
+    Position due;
+  };
+
+  std::string tail_;
+  std::deque<Item> frames_;
+  std::size_t sent_ = 0;   // bytes of item 0 that have been sent
+  std::size_t bytes_ = 0;  // unsent bytes of frames_
+};
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_FANOUT_DIRECT_QUEUE_H_
