@@ -1,5 +1,4 @@
-// Catch2 v2 has no main of its own; v3 brings one, with the TAP reporter built in.
+// Catch2 v2 has no main of its own; v3 brings one.
 
 #define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
-#include <catch2/catch_reporter_tap.hpp>
