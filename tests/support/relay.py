@@ -1,0 +1,647 @@
+"""A running evrelay and its peers, for the black-box tests.
+
+Relay starts `$EVRELAY -c FILE` in a directory of its own and talks to it like any user: TCP, the
+producer socket, the control socket, signals, log. Subscriber and Producer are its peers; `pump`
+moves their bytes. Nothing here waits for a fixed time: a wait ends with what it waits for, or fails
+at a deadline.
+
+Environment: EVRELAY (path of the binary), EVRELAY_TEST_SCALE (1: the short form, a twentieth of the
+figures of the long one), EVRELAY_SANITIZED (1: absolute times and memory bars are relaxed).
+"""
+
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import wire
+
+EVRELAY = os.environ.get("EVRELAY", "evrelay")
+SCALE = float(os.environ.get("EVRELAY_TEST_SCALE", "1"))
+SANITIZED = os.environ.get("EVRELAY_SANITIZED", "0") == "1"
+IS_ROOT = os.geteuid() == 0
+
+KIB = 1024
+MIB = 1024 * KIB
+READ_SIZE = 256 * KIB
+# What one turn of the loop may take in beyond max_lag, the last frame not counted.
+TURN_INTAKE = 256 * KIB
+
+
+def scaled(long_figure):
+    """The count for this run where the long form uses `long_figure`."""
+    return max(1, int(long_figure / 20 * SCALE))
+
+
+def patience(seconds):
+    """A deadline in seconds, longer under sanitizers."""
+    return seconds * 4 if SANITIZED else seconds
+
+
+class Timeout(AssertionError):
+    pass
+
+
+class StartFailed(AssertionError):
+    """evrelay ended instead of getting ready."""
+
+    def __init__(self, code, log):
+        super().__init__(f"evrelay ended with {code} at its start:\n{log}")
+        self.code = code
+        self.log = log
+
+
+# --- peers ---------------------------------------------------------------------------------------
+
+
+class Peer:
+    """One connection, non-blocking; `pump` moves its bytes."""
+
+    def __init__(self, sock):
+        sock.setblocking(False)
+        self.sock = sock
+        self.outgoing = bytearray()
+        self.paused = False  # does not read
+        self.ended = None  # "eof" or "reset", once the other side has ended
+        self.taken = 0  # bytes read
+
+    def interest(self):
+        if self.sock.fileno() < 0:
+            return 0
+        mask = 0
+        if not self.paused and self.ended is None:
+            mask |= select.EPOLLIN
+        if self.outgoing:
+            mask |= select.EPOLLOUT
+        return mask
+
+    def move(self, events):
+        if self.sock.fileno() < 0:
+            return
+        if events & (select.EPOLLOUT | select.EPOLLERR) and self.outgoing:
+            self._write()
+        if events & ~select.EPOLLOUT and not self.paused and self.ended is None:
+            self._read()
+
+    def send(self, payload):
+        """Queues bytes as they are and writes what goes at once; `pump` writes the rest."""
+        self.outgoing += payload
+        self._write()
+
+    def half_close(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.sock.close()
+
+    def kill(self):
+        """Closes with a reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def pump(self, done, timeout=10, what=""):
+        pump([self], done, timeout, what)
+
+    def flush(self, timeout=10):
+        """Writes all that is queued."""
+        self.pump(lambda: not self.outgoing, timeout, "what was sent is taken")
+
+    def expect_end(self, how="eof", timeout=10):
+        """Reads until the other side has ended; how: "eof", "reset" or None for either."""
+        self.pump(lambda: self.ended is not None, timeout, "the other side ends")
+        if how is not None and self.ended != how:
+            raise AssertionError(f"ended with {self.ended}, not with {how}")
+
+    def _write(self):
+        try:
+            with memoryview(self.outgoing) as view:
+                sent = self.sock.send(view[:READ_SIZE], socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self.outgoing.clear()
+            return
+        del self.outgoing[:sent]
+
+    def _read(self):
+        try:
+            chunk = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self.ended = "reset"
+            return
+        if not chunk:
+            self.ended = "eof"
+            return
+        self.taken += len(chunk)
+        self._take(chunk)
+
+
+class Subscriber(Peer):
+    """`events` are the payloads it got, decoded; with raw=True `stream` has the bytes instead."""
+
+    def __init__(self, address, receive_buffer=None, raw=False):
+        super().__init__(connect(address, receive_buffer))
+        self.events = []
+        self.stream = bytearray()
+        self.decoder = wire.Decoder()
+        self.raw = raw
+
+    def expect(self, *events, timeout=10):
+        """The next events are exactly these; forgets them."""
+        wanted = list(events)
+        self.pump(
+            lambda: len(self.events) >= len(wanted) or self.ended, timeout, f"{len(wanted)} events"
+        )
+        got, self.events = self.events[: len(wanted)], self.events[len(wanted) :]
+        if got != wanted:
+            raise AssertionError(f"expected {_brief(wanted)}, got {_brief(got)} ({self.ended})")
+
+    def _take(self, chunk):
+        if self.raw:
+            self.stream += chunk
+            return
+        for kind, payload in self.decoder.feed(chunk):
+            if kind != wire.DATA:
+                raise wire.WireError(f"a subscriber got a frame of type {kind!r}")
+            self.events.append(payload)
+
+
+class Producer(Peer):
+    """`answers` are the list frames it got, each a list of byte strings."""
+
+    def __init__(self, path, sock=None):
+        super().__init__(sock or connect(path))
+        self.answers = []
+        self.decoder = wire.Decoder()
+
+    def relay(self, *events, timeout=10):
+        """Sends data frames and waits until they are written."""
+        self.send(b"".join(wire.data(event) for event in events))
+        self.flush(timeout)
+
+    def request(self, *items, timeout=10):
+        """One request and its answer. No other answer may be outstanding."""
+        self.send(wire.list_frame(*items))
+        return self.next_answer(timeout)
+
+    def next_answer(self, timeout=10):
+        self.pump(lambda: self.answers or self.ended, timeout, "an answer")
+        if not self.answers:
+            raise AssertionError(f"{self.ended} instead of an answer")
+        return self.answers.pop(0)
+
+    def ping(self, timeout=10):
+        """A barrier: everything sent before has been taken."""
+        answer = self.request("ping", timeout=timeout)
+        if answer != [b"ok"]:
+            raise AssertionError(f"ping was answered {answer}")
+
+    def _take(self, chunk):
+        for kind, payload in self.decoder.feed(chunk):
+            if kind != wire.LIST:
+                raise wire.WireError(f"an answer of type {kind!r}")
+            self.answers.append(wire.split_list(payload))
+
+
+def pump(peers, done, timeout=10, what=""):
+    """Moves bytes of `peers` (a list that may grow meanwhile) until done() is true."""
+    deadline = time.monotonic() + patience(timeout)
+    watched = {}  # peer -> (fd, mask)
+    by_fd = {}
+    with select.epoll() as epoll:
+        while not done():
+            for peer in peers:
+                _watch(epoll, watched, by_fd, peer)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Timeout(f"after {patience(timeout)} s still waiting: {what or 'pump'}")
+            for fd, events in epoll.poll(min(left, 0.005)):
+                by_fd[fd].move(events)
+
+
+def _watch(epoll, watched, by_fd, peer):
+    mask = peer.interest()
+    fd, old = watched.get(peer, (-1, 0))
+    if mask == old:
+        return
+    if peer.sock.fileno() < 0:  # closed: the kernel has forgotten it already
+        watched.pop(peer)
+        return
+    if not old:
+        epoll.register(peer.sock, mask)
+    elif not mask:
+        epoll.unregister(fd)
+    else:
+        epoll.modify(fd, mask)
+    fd = peer.sock.fileno()
+    watched[peer] = (fd, mask)
+    by_fd[fd] = peer
+
+
+def connect(address, receive_buffer=None, timeout=10):
+    """A connected socket; address: (host, port) or the path of a Unix socket."""
+    if isinstance(address, str):
+        sock = socket.socket(socket.AF_UNIX)
+    else:
+        sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(patience(timeout))
+    try:
+        sock.connect(address)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def parse_address(text):
+    """An address as status and log write it, as `connect` takes it."""
+    if text.startswith("unix:"):
+        return text.removeprefix("unix:")
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _brief(items):
+    shown = [item if len(item) <= 60 else item[:60] + b"..." for item in items[:8]]
+    return f"{len(items)} {shown}"
+
+
+# --- the daemon ----------------------------------------------------------------------------------
+
+
+class Relay:
+    """One evrelay process. Use RelayCase.start, which also stops it and shows its log."""
+
+    def __init__(self, config=None, *, args=(), env=None, directory=None, start=None, text=None):
+        """config: keys as in the YAML file; what is not given there is set for a test.
+
+        start: how to start the argument list, instead of subprocess.Popen; takes its keywords.
+        text: the whole file, for configurations that `config` cannot say.
+        """
+        self.own_directory = directory is None
+        self.directory = directory or tempfile.mkdtemp(prefix="evrelay-")
+        os.chmod(self.directory, 0o755)
+        self.config = _defaults(self.directory, config or {})
+        self.file = os.path.join(self.directory, "evrelay.yaml")
+        self.write_config(text)
+        self.producer_path = self.config["producer"]["socket"]
+        self.control_path = self.config.get("control", {}).get(
+            "socket", os.path.join(os.path.dirname(self.producer_path), "control.sock")
+        )
+        self.peers = []
+        self._control = None
+        self._log = bytearray()
+        self._log_grew = threading.Condition()
+        self._log_ended = False
+        self.process = (start or subprocess.Popen)(
+            [EVRELAY, "-c", self.file, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+        self._collector = threading.Thread(target=self._collect_log, daemon=True)
+        self._collector.start()
+
+    # Life
+
+    def write_config(self, text=None, **changes):
+        """Writes the file anew, with top-level keys changed; a reload reads it."""
+        for key, value in changes.items():
+            old = self.config.get(key)
+            self.config[key] = {**old, **value} if isinstance(old, dict) else value
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write(text if text is not None else to_yaml(self.config))
+
+    def wait_ready(self, timeout=10):
+        """Returns when the control socket answers; raises StartFailed when the process ends."""
+        deadline = time.monotonic() + patience(timeout)
+        while True:
+            try:
+                self.addresses = [parse_address(text) for text in self.status()["listen"]]
+                return self
+            except OSError:
+                self._drop_control()
+            if self.process.poll() is not None:
+                self._collector.join()
+                raise StartFailed(self.process.returncode, self.log)
+            if time.monotonic() > deadline:
+                raise Timeout(f"evrelay is not ready:\n{self.log}")
+            with self._log_grew:
+                self._log_grew.wait(0.005)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=10):
+        """The exit code."""
+        try:
+            code = self.process.wait(patience(timeout))
+        except subprocess.TimeoutExpired:
+            raise Timeout(f"evrelay still runs after {patience(timeout)} s") from None
+        self._collector.join()
+        return code
+
+    def stop(self, timeout=12):
+        """Lets the peers go, checks the books, stops evrelay and expects exit code 0."""
+        self.check_balance()
+        self.close_peers()
+        self.signal(signal.SIGTERM)
+        code = self.wait(timeout)
+        self.check_log()
+        if code != 0:
+            raise AssertionError(f"evrelay ended with {code}")
+
+    def kill(self):
+        self.process.kill()
+        return self.wait()
+
+    def close_peers(self):
+        for peer in self.peers:
+            peer.close()
+        self._drop_control()
+
+    def clean_up(self):
+        """Ends the process whatever its state and removes the directory."""
+        self.close_peers()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._collector.join()
+        self.process.stderr.close()
+        if self.own_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    # Peers
+
+    @property
+    def address(self):
+        """Where subscribers connect, as `connect` takes it."""
+        return self.addresses[0]
+
+    @property
+    def port(self):
+        return self.address[1]
+
+    def subscriber(self, address=None, receive_buffer=None, raw=False, wait=True):
+        """A connected subscriber; wait: return only when evrelay has accepted it."""
+        return self.subscribers(1, address, receive_buffer, raw, wait)[0]
+
+    def subscribers(self, count, address=None, receive_buffer=None, raw=False, wait=True):
+        accepted = self.status()["subscribers"]["accepted"] if wait else 0
+        new = [Subscriber(address or self.address, receive_buffer, raw) for _ in range(count)]
+        self.peers += new
+        if wait:
+            self.wait_status(
+                lambda s: s["subscribers"]["accepted"] >= accepted + count, f"{count} accepted"
+            )
+        return new
+
+    def producer(self):
+        return self._peer(Producer(self.producer_path))
+
+    def adopt(self, sock):
+        """A producer over a socket that somebody else connected."""
+        return self._peer(Producer(None, sock))
+
+    def _peer(self, peer):
+        self.peers.append(peer)
+        return peer
+
+    # What it says
+
+    def control(self, *items, timeout=10):
+        """One request over the control socket, and its answer."""
+        if self._control is None:
+            self._control = Producer(self.control_path)
+        try:
+            return self._control.request(*items, timeout=timeout)
+        except AssertionError:
+            self._drop_control()
+            raise
+
+    def status(self):
+        answer = self.control("status")
+        if answer[0] != b"ok" or len(answer) != 2:
+            raise AssertionError(f"status was answered {answer}")
+        return json.loads(answer[1])
+
+    def wait_status(self, condition, what, timeout=10, peers=()):
+        """Asks for the status until condition(status) holds, moving `peers` meanwhile."""
+        deadline = time.monotonic() + patience(timeout)
+        while True:
+            status = self.status()
+            if condition(status):
+                return status
+            if time.monotonic() > deadline:
+                raise Timeout(f"{what}: still not so in {json.dumps(status)}")
+            turn = time.monotonic() + 0.002
+            pump([*peers, self._control], lambda: time.monotonic() > turn)
+
+    def turn(self):
+        """A barrier: the loop has gone round at least once since the call."""
+        self.status()
+        self.status()
+
+    @property
+    def log(self):
+        with self._log_grew:
+            return bytes(self._log).decode("utf-8", "backslashreplace")
+
+    @property
+    def log_lines(self):
+        return self.log.splitlines()
+
+    def wait_log(self, pattern, timeout=10, start=0):
+        """Returns the match of `pattern` in the log from `start` (a character index) on."""
+        deadline = time.monotonic() + patience(timeout)
+        while True:
+            match = re.compile(pattern, re.MULTILINE).search(self.log, start)
+            if match:
+                return match
+            left = deadline - time.monotonic()
+            if left <= 0 or (self._log_ended and self.process.poll() is not None):
+                raise Timeout(f"the log has no {pattern!r}:\n{self.log[start:]}")
+            with self._log_grew:
+                self._log_grew.wait(min(left, 0.05))
+
+    # Checks
+
+    def check_balance(self, status=None):
+        """RELIABILITY bar 5: due = written + queued + dropped, exactly."""
+        deliveries = (status or self.status())["deliveries"]
+        dropped = sum(deliveries["dropped"].values())
+        if deliveries["due"] != deliveries["written"] + deliveries["queued"] + dropped:
+            raise AssertionError(f"the books do not balance: {json.dumps(deliveries)}")
+
+    def check_log(self):
+        """No sanitizer report, and every line in the one format."""
+        log = self.log
+        for sign in ("runtime error:", "ERROR: AddressSanitizer", "WARNING: ThreadSanitizer"):
+            if sign in log:
+                raise AssertionError(f"a sanitizer speaks:\n{log[log.index(sign):][:4000]}")
+
+    # The process
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def rss(self):
+        """Resident bytes, exactly (the sums in /proc/PID/status are approximate)."""
+        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as file:
+            return int(re.search(r"^Rss:\s+(\d+) kB", file.read(), re.MULTILINE)[1]) * KIB
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def limit_files(self, count):
+        """Changes the running process's limit of open files."""
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
+
+    def _collect_log(self):
+        while True:
+            chunk = os.read(self.process.stderr.fileno(), READ_SIZE)
+            with self._log_grew:
+                self._log += chunk
+                self._log_ended = not chunk
+                self._log_grew.notify_all()
+            if not chunk:
+                return
+
+    def _drop_control(self):
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+def _defaults(directory, config):
+    """A free port, sockets in the test's own directory."""
+    merged = {"bind_addr": "127.0.0.1:0", **config}
+    merged["producer"] = {
+        "socket": os.path.join(directory, "producer.sock"),
+        **config.get("producer", {}),
+    }
+    return merged
+
+
+def to_yaml(value, indent=""):
+    """The block form of nested dicts; lists and what is in them in flow form."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines.append(f"{indent}{key}:\n{to_yaml(item, indent + '  ')}")
+        else:
+            lines.append(f"{indent}{key}: {_scalar(item)}\n")
+    return "".join(lines)
+
+
+def _scalar(value):
+    if isinstance(value, str) and re.fullmatch(r"(?=.*[A-Za-z/])[\w./-]+", value):
+        return value
+    return json.dumps(value)
+
+
+# --- test cases ----------------------------------------------------------------------------------
+
+
+class RelayCase(unittest.TestCase):
+    """A test with daemons: stops them at its end, and shows their logs when it has failed."""
+
+    maxDiff = 2000
+
+    def start(self, *, args=(), env=None, directory=None, start=None, **config):
+        """Starts evrelay with these configuration keys and returns it when it is ready."""
+        relay = Relay(config, args=args, env=env, directory=directory, start=start)
+        self._relays.append(relay)
+        self.addCleanup(relay.clean_up)
+        relay.wait_ready()
+        self.addCleanup(self._stop, relay)
+        return relay
+
+    def directory(self):
+        """A directory that is removed at the end."""
+        path = tempfile.mkdtemp(prefix="evrelay-")
+        os.chmod(path, 0o755)
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        return path
+
+    def run(self, result=None):
+        self._relays = []
+        bad = _failures(result)
+        super().run(result)
+        if _failures(result) > bad:
+            for relay in self._relays:
+                print(f"--- log of evrelay in {self.id()}\n{relay.log}---", file=sys.stderr)
+        return result
+
+    @staticmethod
+    def _stop(relay):
+        if relay.process.poll() is None:
+            relay.stop()
+
+
+def _failures(result):
+    return len(result.failures) + len(result.errors) if result is not None else 0
+
+
+def evrelay(*args, stdin=b"", timeout=20, env=None, **keywords):
+    """Runs the binary to its end; the result has returncode, stdout, stderr as text."""
+    done = subprocess.run(
+        [EVRELAY, *args],
+        input=stdin,
+        capture_output=True,
+        timeout=patience(timeout),
+        env={**os.environ, **(env or {})},
+        check=False,
+        **keywords,
+    )
+    done.stdout = done.stdout.decode("utf-8", "backslashreplace")
+    done.stderr = done.stderr.decode("utf-8", "backslashreplace")
+    return done
+
+
+def connect_as(path, uid, gid, groups=()):
+    """A socket connected to the Unix socket `path` by a process of another user. Needs root."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups(list(groups))
+            os.setgid(gid)
+            os.setuid(uid)
+            sock = connect(path)
+            socket.send_fds(theirs, [b"x"], [sock.fileno()])
+            code = 0
+        finally:
+            os._exit(code)
+    theirs.close()
+    with ours:
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+    _, status = os.waitpid(child, 0)
+    if not fds:
+        raise PermissionError(f"uid {uid} could not connect ({status})")
+    return socket.socket(fileno=fds[0])
