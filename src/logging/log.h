@@ -2,8 +2,8 @@
 //   2026-01-31T12:00:00.123456Z info subscriber: text
 // where the second word after the time is the folder that speaks. Log functions may be called from
 // any thread; they never wait and never throw. A thread of its own writes the lines. When it cannot
-// keep up, the oldest queued lines are dropped; when the target takes nothing, the newest. A line
-// in the log says how many were lost.
+// keep up, the oldest queued lines are dropped, and so are lines that the target does not take; a
+// line in the log says how many were lost.
 //
 // Before SetUpLogging and after ShutDownLogging, lines are written to stderr by the caller, which
 // then waits 100 ms at most.
@@ -17,16 +17,12 @@
 
 #include <spdlog/fmt/fmt.h>
 
-#include <array>
 #include <atomic>
-#include <chrono>
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <string>
 #include <string_view>
 
 #include "config/config.h"
+#include "logging/escaped.h"
+#include "logging/log_limit.h"
 
 namespace evrelay {
 
@@ -44,29 +40,6 @@ void ReopenLogFile() noexcept;
 
 // Writes what is queued, for at most one second.
 void ShutDownLogging() noexcept;
-
-// `bytes` as part of one log line: control bytes, quotes, backslashes, characters that reorder a
-// line and whatever is not UTF-8 become \xNN. Past `max` bytes it is cut, and its size appended.
-std::string Escaped(std::string_view bytes, std::size_t max = 256);
-
-// Lets through 10 lines in any second and counts the rest. One static object a place; any thread.
-class LogLimit {
- public:
-  static constexpr std::size_t kLinesPerSecond = 10;
-
-  constexpr LogLimit() = default;
-
-  bool Allow(std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now()) noexcept;
-
-  // How many lines were not allowed since the last call.
-  std::uint64_t TakeSuppressed() noexcept;
-
- private:
-  std::mutex mutex_;
-  std::array<std::chrono::steady_clock::time_point, kLinesPerSecond> allowed_at_{};  // a ring
-  std::uint64_t allowed_ = 0;
-  std::uint64_t suppressed_ = 0;
-};
 
 namespace log_internal {
 
