@@ -1,5 +1,6 @@
-// What no key shows alone: values that are each possible but do not go together. Run on the final
-// configuration, after the flags have been applied, before anything is opened.
+// Checks that need no file position. CheckConfig finds what no key shows alone: values that are
+// each possible but do not go together. Run it on the final configuration, after the flags have
+// been applied and before anything is opened.
 
 #ifndef EVRELAY_CONFIG_CHECK_H_
 #define EVRELAY_CONFIG_CHECK_H_
@@ -19,8 +20,11 @@ std::vector<std::string> CheckConfig(const Config& config);
 // syntax: names are not resolved. The file and --bind-addr are held to the same rule.
 std::string BindAddressError(std::string_view text);
 
-// What is wrong with the path of a Unix socket; empty: nothing.
+// What is wrong with the path of a Unix socket, and what would be right; empty: nothing.
 std::string SocketPathError(std::string_view path);
+
+// A value as errors show it: in quotes, on one line, control bytes as \xNN, cut when it is long.
+std::string Quoted(std::string_view text);
 
 }  // namespace evrelay
 

@@ -1,12 +1,14 @@
 // The configuration file: YAML text to Config. The only user of yaml-cpp.
 //
 // Strict: an unknown or repeated key, a wrong type or an impossible value is an error, each on one
-// line "FILE:LINE:COLUMN: what is wrong, what would be right". All errors of a file are reported,
-// not just the first; only text that is not YAML at all stops at the first. Nothing throws but
-// std::bad_alloc. Work and memory are bounded: a file has at most 1 MiB and 20,000 nodes, aliases
-// counted each time they are followed.
+// line "FILE:LINE:COLUMN: what is wrong; what would be right". Lines and columns count from 1,
+// columns in bytes. All errors of a file are found, not just the first; only text that is no YAML
+// ends the search. Nothing is thrown but std::bad_alloc.
 //
-// Called at start, by --check and on reload. yaml-cpp is not thread-safe; one thread at a time.
+// Work and memory are bounded: a file has at most 1 MiB, 20,000 values (aliases counted each time
+// they are followed) and 16 levels, and the first 100 errors are shown.
+//
+// Called at start, by --check and on reload, by one thread at a time.
 
 #ifndef EVRELAY_CONFIG_LOAD_YAML_H_
 #define EVRELAY_CONFIG_LOAD_YAML_H_
@@ -20,7 +22,7 @@
 namespace evrelay {
 
 struct LoadedConfig {
-  Config config;                    // keys that are absent or wrong have their defaults
+  Config config;                    // not to be used when there are errors
   std::vector<std::string> errors;  // in the order of the file; empty: the config is good
 };
 
