@@ -110,6 +110,10 @@ std::uint64_t Outbox::Lag(const BroadcastLog& log) const {
   return Limit(log).position - log.PositionOf(cursor_) + direct_bytes();
 }
 
+std::uint64_t Outbox::Behind(const BroadcastLog& log) const {
+  return log.end().position - log.PositionOf(cursor_);
+}
+
 std::uint64_t Outbox::Queued(const BroadcastLog& log) const {
   return Limit(log).ordinal - Counted(log).ordinal + (direct_ == nullptr ? 0 : direct_->size());
 }

@@ -1,0 +1,155 @@
+#include "subscriber/subscriber.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "logging/log.h"
+
+namespace evrelay {
+
+namespace {
+
+CloseReason ReasonOf(netstring::Error error) {
+  switch (error) {
+    case netstring::Error::kBadSize: return CloseReason::kBadSize;
+    case netstring::Error::kTooBig: return CloseReason::kTooBig;
+    case netstring::Error::kBadType: return CloseReason::kBadType;
+    case netstring::Error::kBadList: return CloseReason::kBadList;
+    case netstring::Error::kTruncated: return CloseReason::kTruncated;
+    case netstring::Error::kNone: break;
+  }
+  return CloseReason::kEof;
+}
+
+}  // namespace
+
+Subscriber::Subscriber(SubscriberContext& context, UniqueFd fd, const SocketAddress& peer)
+    : context_(context),
+      event_(context.loop, fd.Release(), IoEvent::To<&Subscriber::OnReady>(this)),
+      peer_(peer) {
+  event_.Watch(IoEvent::kRead);
+}
+
+Subscriber::~Subscriber() {
+  event_.Watch(0);
+  close(event_.fd());
+}
+
+Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
+  // Enough for max_lag's default in one piece a segment; more goes with the next round.
+  std::array<iovec, 32> pieces;
+  std::size_t total = 0;
+  while (true) {
+    msghdr message{};
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = outbox().Gather(log, pieces.data(), pieces.size());
+    std::size_t due = 0;
+    for (std::size_t i = 0; i < message.msg_iovlen; ++i) due += pieces[i].iov_len;
+    ssize_t sent = 0;
+    if (due != 0) {
+      ++context_.counters.loop.sends;
+      do {
+        sent = sendmsg(event_.fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+      } while (sent < 0 && errno == EINTR);
+      if (sent < 0) {
+        if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
+          return {SendResult::kBroken, total};
+        }
+        sent = 0;
+      }
+    }
+    const auto bytes = static_cast<std::size_t>(sent);
+    total += bytes;
+    const Outbox::Consumed consumed = outbox().Consume(log, bytes);
+    context_.counters.deliveries.written += consumed.written;
+    if (consumed.drained) {
+      event_.Remove(IoEvent::kWrite);
+      return {SendResult::kDrained, total};
+    }
+    if (bytes < due) {
+      ++context_.counters.loop.short_writes;
+      event_.Add(IoEvent::kWrite);
+      return {SendResult::kBlocked, total};
+    }
+  }
+}
+
+void Subscriber::StopReading() noexcept { event_.Remove(IoEvent::kRead); }
+
+bool Subscriber::Linger() noexcept {
+  if (shutdown(event_.fd(), SHUT_WR) != 0) return false;
+  if (ended_ || !talked_) return false;
+  lingering_ = true;
+  event_.Watch(IoEvent::kRead);
+  return true;
+}
+
+void Subscriber::Reset() noexcept {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  setsockopt(event_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+void Subscriber::OnReady(unsigned ready) noexcept {
+  if ((ready & IoEvent::kRead) != 0 && OnReadable() == After::kGone) return;
+  if ((ready & IoEvent::kWrite) != 0) context_.hub.OnWritable(*this);
+}
+
+Subscriber::After Subscriber::OnReadable() {
+  std::string& scratch = context_.scratch;
+  const ssize_t n = recv(event_.fd(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+  if (n < 0) {
+    if (errno == EAGAIN || errno == EINTR) return After::kStays;
+    context_.hub.OnGone(*this, CloseReason::kReset);
+    return After::kGone;
+  }
+  if (n == 0) {
+    ended_ = true;
+    if (lingering_) {
+      context_.hub.OnGone(*this, CloseReason::kEof);
+      return After::kGone;
+    }
+    context_.hub.BeginClose(*this, ReasonOf(reader_.Finish()));
+    return After::kStays;
+  }
+  talked_ = true;
+  if (!lingering_) OnChunk({scratch.data(), static_cast<std::size_t>(n)});
+  return After::kStays;
+}
+
+void Subscriber::OnChunk(std::string_view chunk) {
+  if (!context_.config.netstring_format) {
+    OnMessage(chunk);
+    return;
+  }
+  const netstring::Limits limits{.data = context_.config.max_message};
+  while (true) {
+    const FrameReader::Item item = reader_.Next(chunk, limits);
+    switch (item.kind) {
+      case FrameReader::Kind::kRun:  // only NextRun makes runs
+      case FrameReader::Kind::kMore:
+        return;
+      case FrameReader::Kind::kFrame:
+        if (!item.payload.empty()) OnMessage(item.payload);
+        break;
+      case FrameReader::Kind::kError:
+        if (context_.config.bad_frame == BadFrame::kClose) {
+          context_.hub.BeginClose(*this, ReasonOf(item.error));
+        } else {
+          context_.counters.messages.discarded_bytes += reader_.Discard(chunk);
+        }
+        return;
+    }
+  }
+}
+
+void Subscriber::OnMessage(std::string_view payload) {
+  ++context_.counters.messages.received;
+  context_.counters.messages.bytes += payload.size();
+  ++context_.counters.messages.dropped_no_hook;
+}
+
+}  // namespace evrelay

@@ -1,0 +1,43 @@
+// SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients, and makes each
+// a Subscriber of the hub.
+// Thread safety: none; the loop thread.
+
+#ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
+#define EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/listener.h"
+#include "net/unix_socket.h"
+#include "subscriber/subscriber.h"
+
+namespace evrelay {
+
+class SubscriberPort final : private Listener::Handler {
+ public:
+  // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any.
+  // Throws AddressInUse or std::system_error; then nothing stays bound.
+  SubscriberPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
+                 std::vector<UniqueFd> activated);
+
+  // Accepts no more. Connections stay.
+  void Stop();
+
+  // Where it listens, with real port numbers.
+  std::vector<std::string> names() const;
+
+ private:
+  void OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept override;
+  void OnAcceptShed() noexcept override;
+
+  SubscriberContext context_;
+  std::deque<UnixSocketPath> paths_;
+  std::deque<Listener> listeners_;
+};
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
