@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "client/streams.h"
+
 namespace evrelay {
 
 struct PubOptions {
@@ -16,9 +18,9 @@ struct PubOptions {
   std::vector<std::string> data;  // one event each; empty: standard input
 };
 
-// Sends everything, prints trouble to standard error. Returns the exit code: 0 when all was handed
-// over (with `ack`: answered ok), else 1.
-int RunPub(const PubOptions& options);
+// Sends everything, prints trouble to standard error. Returns the exit code: 0 when the relay took
+// all of it (with `ack`: answered each event ok), 2 for an empty event in `data`, else 1.
+int RunPub(const PubOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
 

@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "client/streams.h"
+
 namespace evrelay {
 
 struct StatusOptions {
@@ -14,7 +16,7 @@ struct StatusOptions {
 };
 
 // Prints the answer to standard output, trouble to standard error. Returns the exit code, 0 or 1.
-int RunStatus(const StatusOptions& options);
+int RunStatus(const StatusOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
 

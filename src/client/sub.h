@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "client/streams.h"
+
 namespace evrelay {
 
 struct SubOptions {
@@ -25,9 +27,10 @@ struct SubOptions {
   std::vector<std::string> send;  // messages to the relay, sent once connected
 };
 
-// Runs until `count` events were written, a signal asks it to end, standard output is gone, or the
-// relay closes. Returns the exit code: 1 if the relay closed first or a call failed, else 0.
-int RunSub(const SubOptions& options);
+// Runs until `count` events were written, SIGINT or SIGTERM asks it to end, standard output is
+// gone, or the relay closes. Ignores SIGPIPE from then on. Returns the exit code: 2 for an empty
+// message in `send`, 1 if the relay closed first or a call failed, else 0.
+int RunSub(const SubOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
 

@@ -1,0 +1,24 @@
+// How an event looks to the user of `evrelay sub`. Pure functions of the bytes; any thread.
+
+#ifndef EVRELAY_CLIENT_EVENT_FORMAT_H_
+#define EVRELAY_CLIENT_EVENT_FORMAT_H_
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+namespace evrelay {
+
+using WallTime = std::chrono::system_clock::time_point;
+
+// `12:00:00.123 hello` in local time, for a terminal: what could steer the terminal is escaped (\n,
+// \t, \r, \\, else \xNN), so an event is always one line.
+void AppendTerminalLine(std::string& out, WallTime when, std::string_view payload);
+
+// {"time":"2026-01-31T12:00:00.123456Z","data":"hello"}, with "data_base64" where the payload is
+// not UTF-8.
+void AppendJsonLine(std::string& out, WallTime when, std::string_view payload);
+
+}  // namespace evrelay
+
+#endif  // EVRELAY_CLIENT_EVENT_FORMAT_H_
