@@ -28,7 +28,7 @@ ARROWS = {
     "subscriber": ["relay", "net"],
     "system": ["util"],
     "admin": ["relay", "net"],
-    "client": ["net", "codec"],
+    "client": ["net", "codec", "system"],
     "": ["config", "producer", "subscriber", "admin", "system", "client"],
 }
 
