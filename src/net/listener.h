@@ -3,6 +3,7 @@
 #ifndef EVRELAY_NET_LISTENER_H_
 #define EVRELAY_NET_LISTENER_H_
 
+#include <chrono>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -39,7 +40,8 @@ std::vector<UniqueFd> OpenTcpListeners(const BindAddress& address);
 //
 // When file descriptors or socket memory are used up it gives up a spare descriptor to accept and
 // close what is waiting, so that those peers know, then lets the socket rest for 100 ms. So the
-// loop never spins on a connection that it cannot take.
+// loop never spins on a connection that it cannot take. It says so in the log itself, at most once
+// a second.
 class Listener {
  public:
   class Handler {
@@ -55,7 +57,7 @@ class Listener {
   };
 
   // `listening` is a listening stream socket; it is made non-blocking. `name`: for a socket that
-  // was bound under another name than the one it has now (UnixSocketPath); empty: ask the kernel.
+  // was bound under another name than it has now (UnixSocketPath::name); empty: ask the kernel.
   // Throws std::system_error.
   Listener(Loop& loop, UniqueFd listening, Handler& handler, std::string name = {});
 
@@ -66,17 +68,16 @@ class Listener {
   const std::string& name() const { return name_; }
 
  private:
-  enum class Shed { kDone, kNothingWaits, kFailed };
-
   void OnReady(unsigned ready) noexcept;
-  Shed ShedOne() noexcept;
-  void Pause();
+  int ShedOne() noexcept;  // 0, or why it could not: an errno value
+  void Rest(int error);
   void Resume() noexcept;
 
   UniqueFd fd_;
   UniqueFd spare_;  // what ShedOne gives up
   Handler& handler_;
   std::string name_;
+  std::chrono::steady_clock::time_point next_report_{};
   IoEvent event_;
   TimerEvent resume_;
 };

@@ -20,9 +20,10 @@ void SetSendBuffer(int fd, std::uint32_t bytes) noexcept;
 // Throws std::system_error.
 void SetNonBlocking(int fd);
 
-// Connect within 10 s. The socket is blocking and close-on-exec. On failure it is empty and `error`
-// reads like "connect 127.0.0.1:8448: Connection refused". ConnectTcp tries every address of `host`
-// in turn and tells of the last; `host` has no brackets.
+// The socket is blocking and close-on-exec. On failure it is empty and `error` reads like
+// "connect 127.0.0.1:8448: Connection refused". ConnectTcp tries every address of `host`, which has
+// no brackets, in turn and tells of the last. An address that does not answer is given up after
+// 10 s.
 UniqueFd ConnectUnix(const std::string& path, std::string& error);
 UniqueFd ConnectTcp(const std::string& host, std::uint16_t port, std::string& error);
 

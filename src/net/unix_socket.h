@@ -41,11 +41,11 @@ class UnixSocketPath {
   // Removes PATH if it is still the socket made here, then gives the lock back.
   ~UnixSocketPath();
 
-  // The listening socket, non-blocking and close-on-exec; once. Its Listener must be told path(),
-  // as the kernel knows the socket by its first name.
+  // The listening socket, non-blocking and close-on-exec; once. The kernel knows it by the name it
+  // had before the rename, so its Listener must be told name().
   UniqueFd TakeListener() { return std::move(listener_); }
 
-  const std::string& path() const { return path_; }
+  std::string name() const { return "unix:" + path_; }
 
  private:
   std::string path_;
