@@ -57,7 +57,7 @@ class Listener {
   };
 
   // `listening` is a listening stream socket; it is made non-blocking. `name`: for a socket that
-  // was bound under another name than it has now (UnixSocketPath::name); empty: ask the kernel.
+  // was bound under another name than it has now (UnixSocketPath); empty: ask the kernel.
   // Throws std::system_error.
   Listener(Loop& loop, UniqueFd listening, Handler& handler, std::string name = {});
 

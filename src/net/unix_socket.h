@@ -42,10 +42,8 @@ class UnixSocketPath {
   ~UnixSocketPath();
 
   // The listening socket, non-blocking and close-on-exec; once. The kernel knows it by the name it
-  // had before the rename, so its Listener must be told name().
+  // had before the rename, so its Listener must be told "unix:" + path().
   UniqueFd TakeListener() { return std::move(listener_); }
-
-  std::string name() const { return "unix:" + path_; }
 
  private:
   std::string path_;
