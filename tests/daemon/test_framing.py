@@ -166,6 +166,7 @@ class Framing(RelayCase):
         subscriber = self.relay.subscriber()
         subscriber.send(wire.list_frame("relay", "hello"))
         subscriber.expect_end("eof")
+        subscriber.close()
         self.expect_closed("subscribers", "bad-type", before)
 
     def test_a_subscriber_that_ends_inside_a_frame(self):

@@ -590,9 +590,9 @@ class RelayCase(unittest.TestCase):
 
     def run(self, result=None):
         self._relays = []
-        bad = _failures(result)
-        super().run(result)
-        if _failures(result) > bad:
+        watch = _Watch(result if result is not None else self.defaultTestResult())
+        super().run(watch)
+        if watch.failed:
             for relay in self._relays:
                 print(f"--- log of evrelay in {self.id()}\n{relay.log}---", file=sys.stderr)
         return result
@@ -603,8 +603,27 @@ class RelayCase(unittest.TestCase):
             relay.stop()
 
 
-def _failures(result):
-    return len(result.failures) + len(result.errors) if result is not None else 0
+class _Watch:
+    """A test result that remembers whether this one test has failed."""
+
+    def __init__(self, result):
+        self._result = result
+        self.failed = False
+
+    def __getattr__(self, name):
+        return getattr(self._result, name)
+
+    def addError(self, test, err):
+        self.failed = True
+        self._result.addError(test, err)
+
+    def addFailure(self, test, err):
+        self.failed = True
+        self._result.addFailure(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        self.failed = self.failed or err is not None
+        self._result.addSubTest(test, subtest, err)
 
 
 def evrelay(*args, stdin=b"", timeout=20, env=None, **keywords):
