@@ -21,7 +21,7 @@ struct ServeOptions {
   std::vector<std::string> bind_addr;  // empty: not given
   std::optional<std::string> producer_socket;
   std::optional<LogLevel> log_level;
-  bool check = false;                  // check the configuration, say so, exit
+  bool check = false;  // check the configuration, say so, exit
 };
 
 struct CommandLine {

@@ -46,8 +46,7 @@ bool IsHostName(std::string_view host) {
 
 std::string PortError(std::string_view text, std::string_view port) {
   if (IsPort(port)) return {};
-  return Quoted(text) + ": " + Quoted(port) +
-         " is not a port; give a number from 0 (any free port) to 65535";
+  return Quoted(text) + " has no valid port; give one from 0 (any free port) to 65535";
 }
 
 std::string Ipv6Error(std::string_view text) {

@@ -495,6 +495,7 @@ class Reader {
     if (!near.empty()) return text + "did you mean " + Quoted(prefix + near) + "?";
     std::vector<std::string> elsewhere;
     for (const Key& key : keys_) {
+      if (std::ranges::count(prefix, '.') > 1) break;  // a rule's keys stand nowhere else
       if (key.name == name) elsewhere.emplace_back(name + " (without indentation)");
       for (const Key& inner : key.section) {
         if (inner.name == name) elsewhere.push_back(std::string(key.name) + "." + name);
@@ -526,7 +527,7 @@ class Reader {
   static std::string Found(const Node& node) {
     if (node.kind == Node::Kind::kScalar) return Quoted(node.text) + " is a single value";
     if (node.kind == Node::Kind::kNull) return "no value";
-    return std::string(KindName(node.kind)) + " stands where it does not belong";
+    return "found " + std::string(KindName(node.kind));
   }
 
   // The text of a single value; null, with an error noted, when it is none.
@@ -669,8 +670,7 @@ class Reader {
         return Wrong(v, Quoted(*text) + " is not a file mode", right);
       }
       if (!v.node.quoted) {
-        return Wrong(v, *text + " without quotes is a number, octal in YAML 1.1 and decimal in 1.2",
-                     right);
+        return Wrong(v, *text + " is not in quotes, so YAML may take it for another number", right);
       }
       if (mode > 0777) return Wrong(v, Quoted(*text) + " is out of range", right);
       to = static_cast<mode_t>(mode);
@@ -811,7 +811,8 @@ void ReadDocument(std::string_view text, Config& config, Errors& errors) {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark
   CheckText(text);
   TreeBuilder tree(text, errors);
-  std::istringstream stream{std::string(text)};
+  // The parser loses its place at the end of an unfinished last line.
+  std::istringstream stream(std::string(text) + "\n");
   try {
     YAML::Parser parser(stream);
     parser.HandleNextDocument(tree);

@@ -1,0 +1,239 @@
+#include "cli.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "evrelay/version.h"
+
+namespace evrelay {
+namespace {
+
+constexpr std::string_view kServeExamples =
+    R"(Commands:
+  serve                       run the relay (the default)
+  pub [DATA...]               publish events
+  sub [ADDR]                  show events as they are relayed
+  status                      ask the running relay how it does
+  Each has its own help: evrelay pub --help
+
+Example:
+  evrelay -c /etc/evrelay/evrelay.yaml --check
+See evrelay(8), evrelay.yaml(5) and evrelay-protocol(7).)";
+
+constexpr std::string_view kPubExamples =
+    R"(Example:
+  evrelay pub hello '{"call": 42}'
+  tail -F events.log | evrelay pub --ack)";
+
+constexpr std::string_view kSubExamples =
+    R"(Example:
+  evrelay sub 127.0.0.1:8448 --json --count 10)";
+
+constexpr std::string_view kStatusExamples =
+    R"(Example:
+  evrelay status --json)";
+
+constexpr std::array<std::pair<std::string_view, LogLevel>, 4> kLevels{
+    {{"debug", LogLevel::kDebug},
+     {"info", LogLevel::kInfo},
+     {"warn", LogLevel::kWarn},
+     {"error", LogLevel::kError}}};
+
+// Options are registered without a variable and read as the strings that were given: bound to a
+// vector, CLI11 would take a value such as [1,2] or {} for a list.
+class Parser {
+ public:
+  Parser(std::string name, std::string description, std::string_view examples)
+      : name_(name), app_(std::move(description), std::move(name)) {
+    app_.set_help_flag("-h,--help", "Print this help");
+    app_.set_version_flag("--version", "evrelay " EVRELAY_VERSION "\n", "Print the version");
+    app_.footer(std::string(examples));
+  }
+
+  void Flag(const std::string& name, bool& to, const std::string& description) {
+    app_.add_flag(name, to, description);
+  }
+
+  // At most once; `value` is its name in the help text.
+  CLI::Option* Option(const std::string& name, const std::string& value,
+                      const std::string& description) {
+    return app_.add_option(name, CLI::callback_t{}, description)->type_name(value);
+  }
+
+  // One value each time it is given.
+  CLI::Option* Repeated(const std::string& name, const std::string& value,
+                        const std::string& description) {
+    return Option(name, value, description)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->allow_extra_args(false);
+  }
+
+  // Takes any number of operands besides the options; Operands() gives them. An option of CLI11
+  // for them would split a [1,2] as well.
+  void AllowOperands(const std::string& shown) { app_.allow_extras()->name(name_ + " " + shown); }
+
+  std::vector<std::string> Operands() const {
+    std::vector<std::string> operands;
+    bool options_ended = false;
+    for (std::string& text : app_.remaining()) {
+      if (!options_ended && text == "--") {
+        options_ended = true;
+      } else if (!options_ended && text.size() > 1 && text[0] == '-') {
+        throw CLI::ExtrasError(std::vector{text});
+      } else {
+        operands.push_back(std::move(text));
+      }
+    }
+    return operands;
+  }
+
+  // `read` fills the options once the arguments are known; it may throw a CLI::ParseError.
+  template <class Options>
+  std::variant<CommandLine, CliExit> Run(int argc, const char* const* argv, Options& options,
+                                         const std::function<void()>& read) {
+    try {
+      app_.parse(argc, argv);
+      read();
+      return CommandLine{std::move(options)};
+    } catch (const CLI::CallForHelp&) {
+      return CliExit{0, app_.help(), ""};
+    } catch (const CLI::CallForVersion& version) {
+      return CliExit{0, version.what(), ""};
+    } catch (const CLI::ParseError& error) {
+      return CliExit{2, "",
+                     "evrelay: " + std::string(error.what()) + "\nTry: " + name_ + " --help\n"};
+    }
+  }
+
+ private:
+  const std::string name_;
+  CLI::App app_;
+};
+
+std::string Last(const CLI::Option* option, std::string otherwise = "") {
+  return option->results().empty() ? std::move(otherwise) : option->results().back();
+}
+
+LogLevel ReadLevel(const std::string& text) {
+  for (const auto& [name, level] : kLevels) {
+    if (text == name) return level;
+  }
+  throw CLI::ValidationError("--log-level",
+                             '"' + text + R"(" is no level; give debug, info, warn or error)");
+}
+
+std::uint64_t ReadCount(const std::string& text) {
+  std::uint64_t count = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, count);
+  if (result.ec != std::errc() || result.ptr != end || count == 0) {
+    throw CLI::ValidationError("--count",
+                               '"' + text + R"(" is no count; give a whole number from 1)");
+  }
+  return count;
+}
+
+std::variant<CommandLine, CliExit> ParseServe(int argc, const char* const* argv) {
+  ServeOptions options;
+  Parser parser("evrelay", "Relay events from producers to every TCP subscriber, in netstrings.",
+                kServeExamples);
+  const CLI::Option* file =
+      parser.Option("-c,--config", "FILE", "Configuration file (else: the defaults)");
+  const CLI::Option* bind =
+      parser.Repeated("--bind-addr", "ADDR", "Listen here for subscribers (repeatable)");
+  const CLI::Option* socket =
+      parser.Option("--producer-socket", "PATH", "Listen here for producers");
+  const CLI::Option* level = parser.Option("--log-level", "LEVEL", "debug, info, warn or error");
+  parser.Flag("--check", options.check,
+              "Check the configuration, print ok or its errors, and exit");
+  return parser.Run(argc, argv, options, [&] {
+    if (file->count() > 0) options.config_file = Last(file);
+    options.bind_addr = bind->results();
+    if (socket->count() > 0) options.producer_socket = Last(socket);
+    if (level->count() > 0) options.log_level = ReadLevel(Last(level));
+  });
+}
+
+std::variant<CommandLine, CliExit> ParsePub(int argc, const char* const* argv) {
+  PubOptions options;
+  Parser parser("evrelay pub",
+                "Publish each DATA as one event; without DATA, each line of standard input.\n"
+                "Put -- before DATA that starts with a dash.",
+                kPubExamples);
+  const CLI::Option* socket = parser.Option(
+      "--socket", "PATH", "The relay's producer socket (else $EVRELAY_SOCKET, else its default)");
+  parser.Flag("--ack", options.ack, "Have each event confirmed by the relay");
+  parser.Flag("--netstring", options.netstring, "Standard input holds netstrings, not lines");
+  parser.AllowOperands("[DATA...]");
+  return parser.Run(argc, argv, options, [&] {
+    options.socket = Last(socket);
+    options.data = parser.Operands();
+    if (options.netstring && !options.data.empty()) {
+      throw CLI::ValidationError("--netstring",
+                                 "netstrings are read from standard input; leave DATA out");
+    }
+  });
+}
+
+std::variant<CommandLine, CliExit> ParseSub(int argc, const char* const* argv) {
+  SubOptions options;
+  bool json = false;
+  bool raw = false;
+  bool netstring = false;
+  Parser parser("evrelay sub", "Show events as a subscriber gets them, one a line.", kSubExamples);
+  const CLI::Option* address = parser.Option(
+      "ADDR", "", "host:port, [IPv6]:port or unix:/path (default " + options.address + ")");
+  const CLI::Option* count = parser.Option("--count", "N", "End after N events");
+  parser.Flag("--json", json, "One JSON object a line: time and data");
+  parser.Flag("--raw", raw, "The bytes of the events and nothing else");
+  parser.Flag("--netstring", netstring, "Netstrings, as they come");
+  const CLI::Option* send =
+      parser.Repeated("--send", "TEXT", "Send this message once connected (repeatable)");
+  return parser.Run(argc, argv, options, [&] {
+    options.address = Last(address, options.address);
+    if (count->count() > 0) options.count = ReadCount(Last(count));
+    if (json + raw + netstring > 1) {
+      throw CLI::ValidationError("--json, --raw and --netstring", "give one of them");
+    }
+    if (json) options.format = SubOptions::Format::kJson;
+    if (raw) options.format = SubOptions::Format::kRaw;
+    if (netstring) options.format = SubOptions::Format::kNetstring;
+    options.send = send->results();
+  });
+}
+
+std::variant<CommandLine, CliExit> ParseStatus(int argc, const char* const* argv) {
+  StatusOptions options;
+  Parser parser("evrelay status", "Ask the running relay how it does.", kStatusExamples);
+  const CLI::Option* socket = parser.Option(
+      "--socket", "PATH", "The relay's control socket (else control.sock beside the producers')");
+  parser.Flag("--json", options.json, "Everything, as one JSON object");
+  return parser.Run(argc, argv, options, [&] { options.socket = Last(socket); });
+}
+
+}  // namespace
+
+std::variant<CommandLine, CliExit> ParseCommandLine(int argc, const char* const* argv) {
+  const std::string_view command = argc > 1 ? argv[1] : "--";
+  if (command.starts_with('-')) return ParseServe(argc, argv);
+  if (command == "serve") return ParseServe(argc - 1, argv + 1);
+  if (command == "pub") return ParsePub(argc - 1, argv + 1);
+  if (command == "sub") return ParseSub(argc - 1, argv + 1);
+  if (command == "status") return ParseStatus(argc - 1, argv + 1);
+  return CliExit{2, "",
+                 "evrelay: no command \"" + std::string(command) +
+                     "\"; give serve, pub, sub or status\nTry: evrelay --help\n"};
+}
+
+void ApplyFlags(const ServeOptions& flags, Config& config) {
+  if (!flags.bind_addr.empty()) config.bind_addr = flags.bind_addr;
+  if (flags.producer_socket) config.producer.socket = *flags.producer_socket;
+  if (flags.log_level) config.log.level = *flags.log_level;
+}
+
+}  // namespace evrelay
