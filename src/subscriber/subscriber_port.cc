@@ -26,7 +26,8 @@ constexpr mode_t kUnixListenerMode = 0666;
 SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
                                std::vector<UniqueFd> activated)
     : context_{loop, hub, config, counters, std::string(Subscriber::kReadSize, '\0')} {
-  for (UniqueFd& fd : activated) listeners_.emplace_back(loop, std::move(fd), *this);
+  Listener::Handler& handler = *this;
+  for (UniqueFd& fd : activated) listeners_.emplace_back(loop, std::move(fd), handler);
   if (!listeners_.empty()) return;
 
   for (const std::string& text : config.bind_addr) {
@@ -36,10 +37,10 @@ SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, const Config& config, Count
     if (address->is_unix()) {
       UnixSocketPath& path = paths_.emplace_back(
           UnixSocketOptions{address->unix_path, kUnixListenerMode, std::nullopt, std::nullopt});
-      listeners_.emplace_back(loop, path.TakeListener(), *this, "unix:" + path.path());
+      listeners_.emplace_back(loop, path.TakeListener(), handler, path.name());
     } else {
       for (UniqueFd& fd : OpenTcpListeners(*address)) {
-        listeners_.emplace_back(loop, std::move(fd), *this);
+        listeners_.emplace_back(loop, std::move(fd), handler);
       }
     }
   }

@@ -1,0 +1,112 @@
+#include "producer/producer_port.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "logging/log.h"
+
+namespace evrelay {
+
+namespace {
+
+constexpr std::string_view kLogger = "producer";
+
+}  // namespace
+
+ProducerPort::ProducerPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
+                           UniqueFd activated)
+    : loop_(loop),
+      hub_(hub),
+      config_(config),
+      counters_(counters),
+      scratch_(kTurnIntake, '\0') {
+  Listener::Handler& handler = *this;
+  if (activated) {
+    listener_.emplace(loop, std::move(activated), handler);
+    return;
+  }
+  const ProducerConfig& producer = config.producer;
+  path_.emplace(
+      UnixSocketOptions{producer.socket, producer.mode, producer.user, producer.group});
+  listener_.emplace(loop, path_->TakeListener(), handler, path_->name());
+}
+
+ProducerPort::~ProducerPort() {
+  while (!all_.empty()) Destroy(all_.front());
+}
+
+void ProducerPort::Intake() {
+  std::size_t budget = kTurnIntake;
+  while (budget != 0 && !readable_.empty()) {
+    // A round: each that is readable now has one read of its share, in the order of their waiting.
+    IntrusiveList<Producer, ReadableTag> round;
+    round.TakeAll(readable_);
+    std::size_t waiting = 0;
+    for (auto at = round.begin(); at != round.end(); ++at) ++waiting;
+    const std::size_t share = std::max(kMinShare, budget / waiting);
+    while (budget != 0 && !round.empty()) {
+      Producer& producer = round.PopFront();
+      const Producer::Read read = producer.ReadSome(scratch_, std::min(share, budget));
+      budget -= read.bytes;
+      if (read.more) readable_.PushBack(producer);
+    }
+    // Whom the budget did not reach goes first in the next turn.
+    round.TakeAll(readable_);
+    readable_.TakeAll(round);
+  }
+}
+
+void ProducerPort::SendAnswers() {
+  while (!answering_.empty()) {
+    Producer& producer = answering_.PopFront();
+    if (!producer.SendAnswers()) Destroy(producer);
+  }
+}
+
+void ProducerPort::SetHeld(bool held) {
+  if (held == held_) return;
+  held_ = held;
+  for (Producer& producer : all_) producer.UpdateWatch();
+}
+
+void ProducerPort::OnReload() {
+  for (Producer& producer : all_) producer.UpdatePermissions();
+}
+
+void ProducerPort::Drain() {
+  draining_ = true;
+  listener_->Stop();
+  for (Producer& producer : all_) {
+    Producer::Read read;
+    std::size_t budget = kDrainIntake;
+    while (budget != 0 && !producer.closing()) {
+      read = producer.ReadSome(scratch_, budget);
+      if (!read.more) break;
+      budget -= read.bytes;
+    }
+    producer.BeginClose(CloseReason::kDrain);
+  }
+}
+
+void ProducerPort::OnAccept(UniqueFd fd, const SocketAddress&) noexcept {
+  if (connections_ >= config_.producer.max_connections) {
+    ++counters_.producers.refused[RefuseReason::kFull];
+    static LogLimit limit;
+    LogWarnLimited(limit, kLogger,
+                   "a producer is turned away: all {} places of producer.max_connections are taken",
+                   config_.producer.max_connections);
+    return;
+  }
+  ++counters_.producers.accepted;
+  ++connections_;
+  all_.PushBack(*new Producer(*this, std::move(fd)));
+}
+
+void ProducerPort::OnAcceptShed() noexcept { ++counters_.producers.refused[RefuseReason::kNoFiles]; }
+
+void ProducerPort::Destroy(Producer& producer) {
+  --connections_;
+  delete &producer;
+}
+
+}  // namespace evrelay
