@@ -22,8 +22,8 @@ constexpr std::size_t kReadSize = 256 * 1024;
 // Answers are short; the status document is a few KiB.
 constexpr netstring::Limits kAnswers{.data = netstring::Limits::kNotAccepted, .list = 16 << 20};
 
-// Whatever max_event the relay runs with.
-constexpr netstring::Limits kEvents{.data = UINT32_MAX};
+// The most that max_event can be set to.
+constexpr netstring::Limits kEvents{.data = 1 << 30};
 
 constexpr std::string_view kHowToStart = "start the relay with: evrelay serve -c FILE";
 

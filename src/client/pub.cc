@@ -22,9 +22,8 @@ namespace {
 
 constexpr std::size_t kReadSize = 256 * 1024;
 
-// One event, whatever max_event the relay runs with: it says so itself if that is less. Leaves room
-// for the request around it.
-constexpr std::uint32_t kMaxEvent = UINT32_MAX - 64;
+// No relay takes larger events; most take far less and say so.
+constexpr std::uint32_t kMaxEvent = 1 << 30;
 
 constexpr netstring::Limits kInputFrames{.data = kMaxEvent};
 
@@ -101,7 +100,7 @@ class Publisher {
       const std::size_t end = chunk.find('\n');
       const std::string_view piece = chunk.substr(0, end);
       if (line_.size() + piece.size() > kMaxEvent) {
-        EndInput("a line of the input is longer than 4 GiB");
+        EndInput("a line of the input is longer than 1 GiB, the most that an event can have");
         return;
       }
       if (end == std::string_view::npos) {

@@ -12,10 +12,10 @@
 namespace evrelay {
 
 struct PubOptions {
-  std::string socket;             // path of the producer socket; empty: the default, see client.h
-  bool ack = false;               // send relay requests and check every answer
-  bool netstring = false;         // standard input holds data frames, not lines
-  std::vector<std::string> data;  // one event each; empty: standard input
+  std::string socket{};             // path of the producer socket; empty: the default, see client.h
+  bool ack = false;                 // send relay requests and check every answer
+  bool netstring = false;           // standard input holds data frames, not lines
+  std::vector<std::string> data{};  // one event each; empty: standard input
 };
 
 // Sends everything, prints trouble to standard error. Returns the exit code: 0 when the relay took

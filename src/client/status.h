@@ -11,8 +11,8 @@
 namespace evrelay {
 
 struct StatusOptions {
-  std::string socket;  // path of the control socket; empty: control.sock beside the producer's
-  bool json = false;   // print the document instead of the table
+  std::string socket{};  // path of the control socket; empty: control.sock beside the producer's
+  bool json = false;     // print the document instead of the table
 };
 
 // Prints the answer to standard output, trouble to standard error. Returns the exit code, 0 or 1.

@@ -22,9 +22,9 @@ struct SubOptions {
   };
 
   std::string address = "127.0.0.1:8448";  // host:port, [v6]:port or unix:/path
-  std::optional<std::uint64_t> count;      // end after so many events
+  std::optional<std::uint64_t> count{};    // end after so many events
   Format format = Format::kText;
-  std::vector<std::string> send;  // messages to the relay, sent once connected
+  std::vector<std::string> send{};  // messages to the relay, sent once connected
 };
 
 // Runs until `count` events were written, SIGINT or SIGTERM asks it to end, standard output is
