@@ -1,0 +1,80 @@
+#include "admin/status.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "evrelay/version.h"
+
+namespace evrelay {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <class Reason, std::size_t N>
+Json ByReason(const ReasonCounts<Reason>& counts, const std::array<std::string_view, N>& names) {
+  Json out = Json::object();
+  for (std::size_t i = 0; i < N; ++i) {
+    out[std::string(names[i])] = counts[static_cast<Reason>(i)];
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string StatusJson(const StatusFacts& facts, const Counters& counters, Hub& hub) {
+  const Json status = {
+      {"version", EVRELAY_VERSION},
+      {"pid", getpid()},
+      {"uptime_s", std::chrono::duration<double>(facts.uptime).count()},
+      {"state", facts.state},
+      {"listen", facts.listen},
+      {"producer_socket", facts.producer_socket},
+      {"control_socket", facts.control_socket},
+      {"subscribers",
+       {{"live", hub.live()},
+        {"closing", hub.connections() - hub.live()},
+        {"blocked", hub.blocked()},
+        {"accepted", counters.subscribers.accepted},
+        {"refused", ByReason(counters.subscribers.refused, kRefuseReasonNames)},
+        {"closed", ByReason(counters.subscribers.closed, kCloseReasonNames)}}},
+      {"producers",
+       {{"connected", facts.producers},
+        {"accepted", counters.producers.accepted},
+        {"refused", ByReason(counters.producers.refused, kRefuseReasonNames)},
+        {"closed", ByReason(counters.producers.closed, kCloseReasonNames)}}},
+      {"events",
+       {{"relayed", counters.events.relayed},
+        {"bytes", counters.events.bytes},
+        {"denied", counters.events.denied}}},
+      {"deliveries",
+       {{"due", counters.deliveries.due},
+        {"written", counters.deliveries.written},
+        {"queued", hub.Queued()},
+        {"dropped", ByReason(counters.deliveries.dropped, kDropReasonNames)}}},
+      {"messages",
+       {{"received", counters.messages.received},
+        {"bytes", counters.messages.bytes},
+        {"discarded_bytes", counters.messages.discarded_bytes},
+        {"dropped", {{"no-hook", counters.messages.dropped_no_hook}}}}},
+      {"requests",
+       {{"relay", counters.requests.relay},
+        {"ping", counters.requests.ping},
+        {"errors", ByReason(counters.requests.errors, kErrorCodeNames)},
+        {"undeliverable", counters.requests.undeliverable}}},
+      {"log",
+       {{"bytes", hub.log().bytes()},
+        {"segments", hub.log().segments()},
+        {"free_segments", hub.log().free_segments()},
+        {"max_lag", hub.MaxLag()}}},
+      {"loop",
+       {{"turns", counters.loop.turns},
+        {"sends", counters.loop.sends},
+        {"short_writes", counters.loop.short_writes},
+        {"holds", counters.loop.holds}}},
+  };
+  return status.dump();
+}
+
+}  // namespace evrelay

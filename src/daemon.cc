@@ -1,0 +1,230 @@
+#include "daemon.h"
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "admin/status.h"
+#include "config/check.h"
+#include "config/load_yaml.h"
+#include "evrelay/version.h"
+#include "logging/log.h"
+#include "net/listener.h"
+#include "system/limits.h"
+#include "system/paths.h"
+
+namespace evrelay {
+
+namespace {
+
+constexpr std::string_view kLogger = "daemon";
+
+constexpr int kExitDone = 0;
+constexpr int kExitFailed = 1;
+constexpr int kExitConfig = 2;
+constexpr int kExitInUse = 3;
+
+// How often systemd is told the counts when it asks for no watchdog.
+constexpr std::chrono::seconds kNotifyInterval{10};
+
+// The file (or the defaults), then the flags, then the paths that depend on the environment.
+LoadedConfig Load(const ServeOptions& options) {
+  LoadedConfig loaded;
+  if (options.config_file) loaded = LoadYaml(*options.config_file);
+  Config& config = loaded.config;
+  ApplyFlags(options, config);
+  if (config.producer.socket.empty()) config.producer.socket = DefaultSocketPath();
+  if (config.control.socket.empty()) {
+    const std::string& producer = config.producer.socket;
+    config.control.socket = producer.substr(0, producer.rfind('/') + 1) + "control.sock";
+  }
+  if (loaded.errors.empty()) loaded.errors = CheckConfig(config);
+  return loaded;
+}
+
+std::string Joined(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+
+// What a running relay cannot change.
+std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
+  std::vector<std::string> keys;
+  const auto compare = [&keys](bool same, const char* key) {
+    if (!same) keys.emplace_back(key);
+  };
+  compare(now.bind_addr == next.bind_addr, "bind_addr");
+  compare(now.netstring_format == next.netstring_format, "netstring_format");
+  compare(now.producer.socket == next.producer.socket, "producer.socket");
+  compare(now.producer.mode == next.producer.mode, "producer.mode");
+  compare(now.producer.user == next.producer.user, "producer.user");
+  compare(now.producer.group == next.producer.group, "producer.group");
+  compare(now.control.socket == next.control.socket, "control.socket");
+  compare(now.control.mode == next.control.mode, "control.mode");
+  compare(now.log.target == next.log.target, "log.target");
+  return keys;
+}
+
+// Takes over what a running relay can change.
+void TakeOver(const Config& next, Config& config) {
+  config.max_clients = next.max_clients;
+  config.bad_frame = next.bad_frame;
+  config.max_message = next.max_message;
+  config.max_event = next.max_event;
+  config.send_buffer = next.send_buffer;
+  config.producer.max_connections = next.producer.max_connections;
+  config.producer.allow = next.producer.allow;
+  config.slow_subscriber = next.slow_subscriber;
+  config.log.level = next.log.level;
+  config.drain = next.drain;
+}
+
+int Fail(int exit_code, const std::string& what) {
+  std::fprintf(stderr, "evrelay: %s\n", what.c_str());
+  return exit_code;
+}
+
+}  // namespace
+
+int Serve(const ServeOptions& options) {
+  LoadedConfig loaded = Load(options);
+  for (const std::string& error : loaded.errors) std::fprintf(stderr, "%s\n", error.c_str());
+  if (!loaded.errors.empty()) return kExitConfig;
+  if (options.check) {
+    std::puts("ok");
+    return kExitDone;
+  }
+  try {
+    CheckFileLimit(RaiseFileLimit(), loaded.config);
+  } catch (const std::runtime_error& error) {
+    return Fail(kExitConfig, error.what());
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  int exit_code = kExitFailed;
+  try {
+    SetUpLogging(loaded.config.log);
+    Daemon daemon(options, std::move(loaded.config), TakeActivatedSockets());
+    exit_code = daemon.Run();
+  } catch (const AddressInUse& error) {
+    exit_code = Fail(kExitInUse, error.what());
+  } catch (const std::exception& error) {
+    exit_code = Fail(kExitFailed, error.what());
+  }
+  ShutDownLogging();
+  return exit_code;
+}
+
+Daemon::Daemon(const ServeOptions& options, Config config, ActivatedSockets activated)
+    : options_(options),
+      config_(std::move(config)),
+      hub_(loop_, config_, counters_),
+      producers_(loop_, hub_, config_, counters_, std::move(activated.producer)),
+      subscribers_(loop_, hub_, config_, counters_, std::move(activated.subscriber)),
+      control_(loop_, config_.control, [this] { return Status(); }),
+      turn_(loop_, BeforeWait::To<&Daemon::OnTurn>(this)),
+      terminate_(loop_, SIGTERM, SignalEvent::To<&Daemon::OnStop>(this)),
+      interrupt_(loop_, SIGINT, SignalEvent::To<&Daemon::OnStop>(this)),
+      reload_(loop_, SIGHUP, SignalEvent::To<&Daemon::OnReload>(this)),
+      reopen_(loop_, SIGUSR1, SignalEvent::To<&Daemon::OnReopen>(this)),
+      drain_deadline_(loop_, TimerEvent::To<&Daemon::OnDrainDeadline>(this)),
+      notify_(loop_, TimerEvent::To<&Daemon::OnNotify>(this)) {}
+
+int Daemon::Run() {
+  LogInfo(kLogger, "ready: subscribers on {}, producers on {}; evrelay {}",
+          Joined(subscribers_.names()), config_.producer.socket, EVRELAY_VERSION);
+  NotifySystemd("READY=1");
+  OnNotify();
+  loop_.Run();
+  LogInfo(kLogger, "stopped");
+  return exit_code_;
+}
+
+void Daemon::OnTurn() noexcept {
+  ++counters_.loop.turns;
+  producers_.Intake();
+  hub_.Flush();
+  producers_.SetHeld(hub_.holding());
+  producers_.SendAnswers();
+  if (draining_ && hub_.connections() == 0 && producers_.connections() == 0) loop_.Break();
+}
+
+void Daemon::OnStop(int signal_number) noexcept {
+  if (draining_) {
+    LogWarn(kLogger, "signal {} again: stopping at once", signal_number);
+    exit_code_ = kExitFailed;
+    loop_.Break();
+    return;
+  }
+  LogInfo(kLogger, "signal {}: draining {} subscribers and {} producers, for {} ms at most",
+          signal_number, hub_.connections(), producers_.connections(), config_.drain.count());
+  NotifySystemd("STOPPING=1");
+  draining_ = true;
+  drain_deadline_.Schedule(config_.drain);
+  subscribers_.Stop();
+  producers_.Drain();
+  hub_.Drain();
+}
+
+void Daemon::OnDrainDeadline() noexcept {
+  const std::uint64_t queued = hub_.Queued();
+  LogWarn(kLogger, "drain time is over: {} connections are cut, {} deliveries dropped",
+          hub_.connections(), queued);
+  hub_.CutAll();
+  loop_.Break();
+}
+
+void Daemon::OnReload(int) noexcept {
+  NotifySystemd("RELOADING=1");
+  Reload();
+  NotifySystemd("READY=1");
+}
+
+void Daemon::Reload() {
+  LoadedConfig next = Load(options_);
+  if (next.errors.empty()) {
+    try {
+      CheckFileLimit(RaiseFileLimit(), next.config);
+    } catch (const std::runtime_error& error) {
+      next.errors.emplace_back(error.what());
+    }
+  }
+  if (!next.errors.empty()) {
+    for (const std::string& error : next.errors) LogError(kLogger, "reload: {}", error);
+    LogError(kLogger, "reload: nothing has changed");
+    return;
+  }
+  for (const std::string& key : NeedsRestart(config_, next.config)) {
+    LogWarn(kLogger, "reload: {} has changed in the file; it needs a restart", key);
+  }
+  TakeOver(next.config, config_);
+  SetLogLevel(config_.log.level);
+  producers_.OnReload();
+  LogInfo(kLogger, "reload: done");
+}
+
+void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }
+
+void Daemon::OnNotify() noexcept {
+  NotifySystemd("WATCHDOG=1\nSTATUS=" + std::to_string(hub_.live()) + " subscribers, " +
+                std::to_string(producers_.connections()) + " producers, " +
+                std::to_string(counters_.events.relayed) + " events relayed");
+  const auto watchdog = WatchdogInterval();
+  notify_.Schedule(watchdog ? *watchdog / 2 : std::chrono::microseconds(kNotifyInterval));
+}
+
+std::string Daemon::Status() {
+  StatusFacts facts;
+  facts.uptime = Loop::Now() - started_;
+  facts.state = draining_ ? "draining" : "running";
+  facts.listen = subscribers_.names();
+  facts.producer_socket = config_.producer.socket;
+  facts.control_socket = config_.control.socket;
+  facts.producers = producers_.connections();
+  return StatusJson(facts, counters_, hub_);
+}
+
+}  // namespace evrelay

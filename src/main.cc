@@ -1,0 +1,33 @@
+// argv → the command → its exit code.
+
+#include <cstdio>
+#include <variant>
+
+#include "cli.h"
+#include "client/pub.h"
+#include "client/status.h"
+#include "client/sub.h"
+#include "daemon.h"
+
+namespace {
+
+struct RunCommand {
+  int operator()(const evrelay::ServeOptions& options) const { return evrelay::Serve(options); }
+  int operator()(const evrelay::PubOptions& options) const { return evrelay::RunPub(options); }
+  int operator()(const evrelay::SubOptions& options) const { return evrelay::RunSub(options); }
+  int operator()(const evrelay::StatusOptions& options) const {
+    return evrelay::RunStatus(options);
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = evrelay::ParseCommandLine(argc, argv);
+  if (const auto* exit = std::get_if<evrelay::CliExit>(&parsed)) {
+    std::fputs(exit->out.c_str(), stdout);
+    std::fputs(exit->err.c_str(), stderr);
+    return exit->code;
+  }
+  return std::visit(RunCommand{}, std::get<evrelay::CommandLine>(parsed).command);
+}
