@@ -2,8 +2,8 @@
 // producer, on one thread, so that it leaves the other core to the server. Every subscriber's
 // stream is checked against the one stream that was sent; a fault ends the run with exit code 1.
 //
-// It connects, prints "connected", waits for a line on standard input, runs, and prints one JSON
-// object. Three kinds of run:
+// It connects, prints "connected", waits for a line on standard input, runs, prints one JSON object
+// and keeps its connections until standard input ends. Three kinds of run:
 //   as fast as it goes   the producer writes whenever it can (--window: at most so many bytes ahead
 //                        of the slowest subscriber). Deliveries are counted between --warmup and
 //                        --warmup + --seconds; then the producer stops and everything sent must
@@ -11,7 +11,7 @@
 //   --rate R             R events a second, each sent when it is due whatever became of those
 //   before.
 //                        The latency of a delivery counts from the time its event was due.
-//   --hold               nothing is sent; the connections stay until the second line of input.
+//   --hold               nothing is sent, nothing is printed.
 
 #include <getopt.h>
 #include <sys/epoll.h>
@@ -154,6 +154,7 @@ class Load {
           latency_.Quantile(0.99) / 1e3, latency_.Quantile(0.999) / 1e3);
     }
     std::puts("}");
+    std::fflush(stdout);
   }
 
  private:
@@ -456,12 +457,12 @@ int main(int argc, char** argv) {
     std::puts("connected");
     std::fflush(stdout);
     AwaitLine();
-    if (options.hold) {
-      AwaitLine();
-      return 0;
+    if (!options.hold) {
+      load.Run();
+      load.Report();
     }
-    load.Run();
-    load.Report();
+    while (std::getchar() != EOF) {
+    }
   } catch (const std::invalid_argument& error) {
     std::fprintf(stderr, "bench-load: %s\n", error.what());
     return 2;
