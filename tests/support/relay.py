@@ -514,6 +514,9 @@ class Relay:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def threads(self):
+        return os.listdir(f"/proc/{self.pid}/task")
+
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

@@ -1,0 +1,176 @@
+"""Limits on connections, floods of them, and file descriptors that are used up."""
+
+import time
+import unittest
+
+from relay import KIB, SANITIZED, RelayCase, patience, pump, scaled
+
+
+class Limits(RelayCase):
+    def test_a_surplus_subscriber_is_closed_and_counted(self):
+        relay = self.start(max_clients=3)
+        held = relay.subscribers(3)
+        for number in range(1, 6):
+            surplus = relay.subscriber(wait=False)
+            surplus.expect_end(None)
+            surplus.close()
+            self.assertEqual(relay.status()["subscribers"]["refused"]["full"], number)
+        relay.producer().relay(b"hello")
+        for subscriber in held:
+            subscriber.expect(b"hello")
+        status = relay.status()["subscribers"]
+        self.assertEqual((status["live"], status["accepted"]), (3, 3))
+
+    def test_a_place_that_gets_free_is_taken_by_the_next(self):
+        relay = self.start(max_clients=1)
+        for _ in range(5):
+            subscriber = relay.subscriber()
+            subscriber.kill()
+            relay.wait_status(lambda s: s["subscribers"]["live"] == 0, "the place is free")
+        self.assertEqual(relay.status()["subscribers"]["refused"]["full"], 0)
+
+    def test_a_closing_subscriber_still_takes_a_place(self):
+        relay = self.start(max_clients=1, send_buffer="4KiB")
+        closing = relay.subscriber(receive_buffer=4 * KIB)
+        closing.paused = True
+        relay.producer().relay(*[b"x" * 60_000] * 20)
+        closing.half_close()
+        relay.wait_status(lambda s: s["subscribers"]["closing"] == 1, "it is closing")
+        relay.subscriber(wait=False).expect_end(None)
+        self.assertEqual(relay.status()["subscribers"]["refused"]["full"], 1)
+        closing.paused = False
+        closing.expect(*[b"x" * 60_000] * 20)
+        closing.expect_end("eof")
+        closing.close()
+        relay.wait_status(lambda s: s["subscribers"]["closing"] == 0, "it is gone")
+        relay.subscriber()
+
+    def test_a_surplus_producer_is_closed_and_counted(self):
+        relay = self.start(producer={"max_connections": 2})
+        held = [relay.producer(), relay.producer()]
+        for producer in held:
+            producer.ping()
+        relay.producer().expect_end(None)
+        status = relay.status()["producers"]
+        self.assertEqual(status["refused"]["full"], 1)
+        self.assertEqual(status["connected"], 2)
+        held.pop().close()
+        relay.wait_status(lambda s: s["producers"]["connected"] == 1, "a place is free")
+        relay.producer().ping()
+
+    def test_bar_9_a_flood_of_connections(self):
+        """RELIABILITY bar 9: at most max_clients held, surplus closed, status answers throughout."""
+        relay = self.start(max_clients=200)
+        first = relay.subscriber()
+        began = time.monotonic()
+        slowest = 0.0
+        held, closed = [first], 0
+        for _ in range(scaled(20_000) // 100):
+            batch = relay.subscribers(100, wait=False)
+            asked = time.monotonic()
+            live = relay.status()["subscribers"]["live"]
+            slowest = max(slowest, time.monotonic() - asked)
+            self.assertLessEqual(live, 200)
+            room = 200 - len(held)
+            held += batch[:room]
+            surplus = batch[room:]
+            pump(surplus, lambda surplus=surplus: all(peer.ended for peer in surplus))
+            closed += len(surplus)
+            for peer in surplus:
+                peer.close()
+        if not SANITIZED:
+            self.assertLess(slowest, 0.25)
+        status = relay.wait_status(
+            lambda s: s["subscribers"]["refused"]["full"] == closed, "the surplus is counted"
+        )
+        self.assertEqual(status["subscribers"]["live"], 200)
+        seconds = time.monotonic() - began
+        refusals = [line for line in relay.log_lines if "max_clients" in line or "full" in line]
+        self.assertLessEqual(len(refusals), 11 * (seconds + 1))
+        relay.producer().relay(b"hello")
+        pump(held, lambda: all(peer.events == [b"hello"] for peer in held))
+
+
+class FileDescriptors(RelayCase):
+    def test_bar_10_used_up_descriptors(self):
+        """RELIABILITY bar 10: nofile 64, 200 peers: < 5 % CPU, ≤ 20 log lines, recovers < 1 s."""
+        relay = self.start()
+        subscriber = relay.subscriber()
+        producer = relay.producer()
+        producer.ping()
+        relay.limit_files(64)
+        lines = len(relay.log_lines)
+        crowd = relay.subscribers(200, wait=False)
+        status = relay.wait_status(
+            lambda s: s["subscribers"]["refused"]["no-files"] > 0, "some are refused"
+        )
+        self.assertLess(status["subscribers"]["live"], 64)
+        self.assertLessEqual(relay.open_files(), 64)
+        # A second goes by with descriptors used up and peers waiting.
+        cpu, began = relay.cpu_seconds(), time.monotonic()
+        pump([*crowd, subscriber], lambda: time.monotonic() > began + 1)
+        used = (relay.cpu_seconds() - cpu) / (time.monotonic() - began)
+        if not SANITIZED:
+            self.assertLess(used, 0.05)
+        self.assertLessEqual(len(relay.log_lines) - lines, 20, relay.log)
+        # Running connections go on.
+        self.assertEqual(producer.request("relay", "hello")[0], b"ok")
+        subscriber.expect(b"hello")
+        # They leave, and it lets others in again.
+        for peer in crowd:
+            peer.close()
+        began = time.monotonic()
+        relay.wait_status(lambda s: s["subscribers"]["live"] == 1, "they are gone")
+        late = relay.subscriber()
+        self.assertLess(time.monotonic() - began, patience(1))
+        producer.relay(b"again")
+        late.expect(b"again")
+        subscriber.expect(b"again")
+
+    def test_producers_are_refused_likewise(self):
+        relay = self.start()
+        producer = relay.producer()
+        producer.ping()
+        relay.limit_files(relay.open_files() + 4)
+        crowd = [relay.producer() for _ in range(50)]
+        relay.wait_status(lambda s: s["producers"]["refused"]["no-files"] > 0, "some are refused")
+        producer.ping()
+        for peer in crowd:
+            peer.close()
+        relay.wait_status(lambda s: s["producers"]["connected"] == 1, "they are gone")
+        relay.producer().ping()
+
+
+class Idle(RelayCase):
+    def test_bar_32_idle_is_free(self):
+        """RELIABILITY bar 32: idle subscribers: < 0.5 % CPU, ≤ 2 wake-ups/s; then a prompt event."""
+        relay = self.start()
+        subscribers = relay.subscribers(scaled(10_000))
+        producer = relay.producer()
+        producer.ping()
+        seconds = 3
+        wakeups, cpu = self.wakeups(relay), relay.cpu_seconds()
+        began = time.monotonic()
+        pump([subscribers[0]], lambda: time.monotonic() > began + seconds)
+        wakeups = self.wakeups(relay) - wakeups
+        cpu = relay.cpu_seconds() - cpu
+        self.assertLessEqual(wakeups, 2 * seconds)
+        self.assertLessEqual(cpu, 0.01 if not SANITIZED else 0.1)  # one tick of the clock at most
+        asked = time.monotonic()
+        self.assertEqual(producer.request("relay", "x"), [b"ok", b"%d" % len(subscribers)])
+        subscribers[-1].expect(b"x")
+        self.assertLess(time.monotonic() - asked, patience(0.1))
+
+    @staticmethod
+    def wakeups(relay):
+        """Times that any of its threads has waited."""
+        total = 0
+        for thread in relay.threads():
+            with open(f"/proc/{relay.pid}/task/{thread}/status", encoding="ascii") as file:
+                fields = dict(line.split(":", 1) for line in file)
+            total += int(fields["voluntary_ctxt_switches"])
+        return total
+
+
+if __name__ == "__main__":
+    unittest.main()
