@@ -83,7 +83,7 @@ ControlPort::ControlPort(Loop& loop, const ControlConfig& config,
     : loop_(loop),
       status_(std::move(status)),
       path_(OptionsOf(config)),
-      listener_(loop, path_.TakeListener(), *this, "unix:" + path_.path()) {}
+      listener_(loop, path_.TakeListener(), *this, "unix:" + config.socket) {}
 
 ControlPort::~ControlPort() = default;
 

@@ -28,7 +28,7 @@ ProducerPort::ProducerPort(Loop& loop, Hub& hub, const Config& config, Counters&
   const ProducerConfig& producer = config.producer;
   path_.emplace(
       UnixSocketOptions{producer.socket, producer.mode, producer.user, producer.group});
-  listener_.emplace(loop, path_->TakeListener(), handler, "unix:" + path_->path());
+  listener_.emplace(loop, path_->TakeListener(), handler, "unix:" + producer.socket);
 }
 
 ProducerPort::~ProducerPort() {

@@ -37,7 +37,7 @@ SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, const Config& config, Count
     if (address->is_unix()) {
       UnixSocketPath& path = paths_.emplace_back(
           UnixSocketOptions{address->unix_path, kUnixListenerMode, std::nullopt, std::nullopt});
-      listeners_.emplace_back(loop, path.TakeListener(), handler, "unix:" + path.path());
+      listeners_.emplace_back(loop, path.TakeListener(), handler, "unix:" + address->unix_path);
     } else {
       for (UniqueFd& fd : OpenTcpListeners(*address)) {
         listeners_.emplace_back(loop, std::move(fd), handler);
