@@ -70,7 +70,7 @@ void BroadcastLog::AppendEvent(std::string_view payload) {
     back_->starts.push_back(back_->used);
     write(payload);
   } else {
-    char head[netstring::kMaxOverhead];
+    char head[24];  // the digits of any size_t, and the colon
     char* end = std::to_chars(head, head + sizeof head, payload.size()).ptr;
     *end++ = ':';
     write(std::string_view(head, static_cast<std::size_t>(end - head)));
@@ -104,8 +104,7 @@ void BroadcastLog::Pin(Cursor& cursor, Position position) {
   // At end() the reader may stand behind the last byte of the last segment.
   if (back_ == nullptr) Grow();
   Segment* from = cursor.pinned() ? cursor.segment_ : mark_segment_;
-  Segment* segment =
-      position == end_.position || from == nullptr ? back_ : Find(from, position);
+  Segment* segment = position == end_.position ? back_ : Find(from, position);
   cursor.MoveTo(segment, static_cast<std::uint32_t>(position - segment->base));
 }
 
@@ -200,7 +199,6 @@ void BroadcastLog::Grow() {
   segment->base = end_.position;
   segment->used = 0;
   segment->first_frame = Segment::kNone;
-  segment->starts.clear();
   (back_ == nullptr ? front_ : back_->next) = segment;
   back_ = segment;
   ++segments_;
@@ -208,6 +206,7 @@ void BroadcastLog::Grow() {
 
 void BroadcastLog::Release(Segment* segment) {
   --segments_;
+  segment->starts = {};  // with tiny events it outweighs the segment
   if (free_.size() < kFreeSegments) {
     free_.push_back(segment);
   } else {

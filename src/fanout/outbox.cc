@@ -110,8 +110,8 @@ std::uint64_t Outbox::Lag(const BroadcastLog& log) const {
   return Limit(log).position - log.PositionOf(cursor_) + direct_bytes();
 }
 
-std::uint64_t Outbox::Behind(const BroadcastLog& log) const {
-  return log.end().position - log.PositionOf(cursor_);
+std::uint64_t Outbox::Beyond(const BroadcastLog& log) const {
+  return log.end().position - Limit(log).position;
 }
 
 std::uint64_t Outbox::Queued(const BroadcastLog& log) const {

@@ -71,8 +71,8 @@ class Outbox {
 
   // Bytes that stand between this subscriber and the end of what is for it.
   std::uint64_t Lag(const BroadcastLog& log) const;
-  // Bytes that stand between this subscriber and the log's end: what it keeps the log from freeing.
-  std::uint64_t Behind(const BroadcastLog& log) const;
+  // After Stop: bytes of the log that are not for it, but that it keeps from being freed.
+  std::uint64_t Beyond(const BroadcastLog& log) const;
   // Frames that are for it and not yet counted as written.
   std::uint64_t Queued(const BroadcastLog& log) const;
   // Bytes of direct frames, within Lag.

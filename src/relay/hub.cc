@@ -203,8 +203,8 @@ void Hub::ApplySlowPolicy() {
       Connection& laggard = *at;
       ++at;
       if (laggard.closing_) {
-        // What is due to it is bounded, but the log keeps all that came after it, too.
-        if (laggard.outbox_.Behind(log_) < slow.max_lag) continue;
+        // What is due to it is bounded, but it keeps the log from freeing what came later.
+        if (laggard.outbox_.Beyond(log_) < slow.max_lag) continue;
         DropUnsent(laggard, DropReason::kClosing);
         Delete(laggard);
         continue;
@@ -279,7 +279,6 @@ void Hub::CutAll() {
 }
 
 void Hub::ScheduleDeadline() {
-  if (deadline_.scheduled()) return;
   Clock::time_point next = Clock::time_point::max();
   if (!closing_.empty()) next = closing_.front().deadline_;
   if (!lingering_.empty()) next = std::min(next, lingering_.front().deadline_);
