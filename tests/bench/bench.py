@@ -9,10 +9,9 @@ A missed target is a result, not a failure.
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import platform
-import os
-import statistics
 import sys
 import tempfile
 

@@ -200,7 +200,7 @@ class Evrelay(Server):
             f"producer: {{socket: {self.producer}}}\n"
             f"control: {{socket: {self._control}}}\n"
             f"slow_subscriber: {slow_subscriber}\n"
-            "log: {level: warn}\n")
+            "log: {level: error}\n")
 
     def start(self):
         self._config.write_text(self._text)
@@ -303,6 +303,14 @@ class Load:
     def result(self):
         return json.loads(self.child.read_line())
 
+    def end(self):
+        if self.child.end() != 0:
+            raise BenchError(f"bench-load: {self.child.last_error()}")
+
+    def ends_well(self):
+        """Whether it found nothing wrong in what it received."""
+        return self.child.end() == 0
+
 
 def machine_busy_seconds():
     """Processor time used by anyone since the start of the machine."""
@@ -326,6 +334,5 @@ def run(programs, server, subscribers, **options):
             used = server.child.cpu_seconds() + load.child.cpu_seconds() - used
             elapsed = (time.monotonic() - begin) * os.cpu_count()
             result["others_cpu_share"] = max(0.0, (machine_busy_seconds() - busy - used) / elapsed)
-            if load.child.end() != 0:
-                raise BenchError(f"bench-load: {load.child.last_error()}")
+            load.end()
     return result

@@ -1,0 +1,182 @@
+"""The parts of the benchmark: what is run, in which order, and which figures come out.
+
+Each takes the settings and returns a list or dict of plain values. Runs of what is compared
+alternate (A B A B …), one server at a time.
+"""
+
+import dataclasses
+import pathlib
+import statistics
+import time
+
+from servers import BareRelay, BareSender, Evrelay, Load, run
+
+SENDS = (64 * 1024, 256 * 1024)  # bytes a send of the bare sender; the better one counts
+
+
+@dataclasses.dataclass
+class Settings:
+    programs: pathlib.Path  # folder of bench-load, bare-sender, bare-relay
+    binary: pathlib.Path    # evrelay
+    folder: pathlib.Path    # for sockets and configuration
+    cells: list             # (size, subscribers)
+    latency: tuple          # (subscribers, events a second)
+    runs: int
+    seconds: float
+    idle_connections: int   # for the memory of one
+    idle_subscribers: int   # for the processor time of all
+    check_all: bool         # compare every byte received
+
+    def evrelay(self, *slow_subscriber):
+        return Evrelay(self.binary, self.folder, *slow_subscriber)
+
+    def run(self, server, subscribers, seconds=None, **options):
+        seconds = self.seconds if seconds is None else seconds
+        return run(self.programs, server, subscribers, seconds=seconds,
+                   warmup=min(0.5, seconds / 4), check_all=self.check_all, **options)
+
+
+def median(results, key):
+    return statistics.median(result[key] for result in results)
+
+
+def cpu_per_million(results):
+    return statistics.median(
+        result["server_cpu_s"] / max(1, result["deliveries"]) * 1e6 for result in results)
+
+
+def alternate(runs, variants):
+    """{name: function} → {name: results}."""
+    results = {name: [] for name in variants}
+    for _ in range(runs):
+        for name, function in variants.items():
+            results[name].append(function())
+    return results
+
+
+def throughput(settings):
+    """Deliveries a second, and what they cost, against the bare sender."""
+    cells = []
+    for size, subscribers in settings.cells:
+        def relay(size=size, subscribers=subscribers):
+            return settings.run(settings.evrelay(), subscribers, size=size)
+
+        def bare(send, size=size, subscribers=subscribers):
+            server = BareSender(settings.programs, subscribers, size, send)
+            return settings.run(server, subscribers, size=size)
+
+        results = alternate(settings.runs, {"evrelay": relay} | {
+            send: lambda send=send: bare(send) for send in SENDS})
+        best = max(SENDS, key=lambda send: median(results[send], "rate"))
+        ours, theirs = results["evrelay"], results[best]
+        cells.append({
+            "size": size,
+            "subscribers": subscribers,
+            "rate": median(ours, "rate"),
+            "bare_rate": median(theirs, "rate"),
+            "bare_send": best,
+            "ratio": median(ours, "rate") / median(theirs, "rate"),
+            "cpu_per_million": cpu_per_million(ours),
+            "bare_cpu_per_million": cpu_per_million(theirs),
+            "cpu_ratio": cpu_per_million(ours) / cpu_per_million(theirs),
+            "growth_bytes": max(result["growth_bytes"] for result in ours),
+            "others_cpu_share": max(
+                result["others_cpu_share"] for runs in results.values() for result in runs),
+            "runs": {str(name): runs for name, runs in results.items()},
+        })
+    return cells
+
+
+def latency(settings):
+    """From the time an event is due to each of its deliveries, against the bare relay."""
+    cells = []
+    for subscribers, rate in settings.latency:
+        options = {"size": 64, "rate": rate, "seconds": settings.seconds * 1.5}
+
+        def relay(subscribers=subscribers, options=options):
+            return settings.run(settings.evrelay(), subscribers, **options)
+
+        def bare(subscribers=subscribers, options=options):
+            server = BareRelay(settings.programs, settings.folder, subscribers)
+            return settings.run(server, subscribers, **options)
+
+        results = alternate(settings.runs, {"evrelay": relay, "bare": bare})
+        cell = {"subscribers": subscribers, "rate": rate}
+        for name, runs in results.items():
+            for point in ("p50", "p99", "p99.9"):
+                cell[f"{name}_{point}_us"] = statistics.median(
+                    result["latency_us"][point] for result in runs)
+        cell["ratio"] = cell["evrelay_p50_us"] / cell["bare_p50_us"]
+        cell["others_cpu_share"] = max(
+            result["others_cpu_share"] for runs in results.values() for result in runs)
+        cell["runs"] = results
+        cells.append(cell)
+    return cells
+
+
+def requests(settings):
+    """The same events as data frames and as pipelined `relay` requests."""
+    size, subscribers = 64, 10
+
+    def relay(**options):
+        return settings.run(settings.evrelay(), subscribers, size=size, **options)
+
+    results = alternate(settings.runs, {
+        "data": relay, "requests": lambda: relay(requests=True)})
+    rates = {name: median(runs, "rate") for name, runs in results.items()}
+    return {"size": size, "subscribers": subscribers, "data_rate": rates["data"],
+            "requests_rate": rates["requests"], "ratio": rates["requests"] / rates["data"],
+            "runs": results}
+
+
+def stalled(settings):
+    """One of 50 subscribers never reads. The producer stays 4 MiB at most ahead of the others."""
+    subscribers, size, max_lag = 50, 1024, 8 * 2**20
+
+    def relay(policy, count):
+        server = settings.evrelay(f"{{policy: {policy}, max_lag: 8MiB}}")
+        result = settings.run(server, subscribers, size=size, window=max_lag // 2, stalled=count)
+        result["rate_each"] = result["rate"] / (subscribers - count)
+        return result
+
+    results = alternate(settings.runs, {
+        "none": lambda: relay("skip", 0),
+        "skip": lambda: relay("skip", 1),
+        "disconnect": lambda: relay("disconnect", 1)})
+    growth = {name: median(runs, "growth_bytes") for name, runs in results.items()}
+    rates = {name: median(runs, "rate_each") for name, runs in results.items()}
+    return {"subscribers": subscribers, "size": size, "max_lag": max_lag,
+            "rate_each": rates, "growth_bytes": growth, "runs": results}
+
+
+def memory(settings):
+    """Resident memory of one idle connection."""
+    count = settings.idle_connections
+    server = settings.evrelay()
+    with server:
+        before = server.child.memory("VmRSS")
+        with Load(settings.programs, server, subscribers=count, hold=True):
+            server.await_subscribers(count)
+            grown = server.child.memory("VmRSS") - before
+    return {"connections": count, "bytes_each": grown / count}
+
+
+def idle(settings):
+    """Processor time and wake-ups of subscribers that nothing is sent to."""
+    count, seconds = settings.idle_subscribers, settings.seconds * 10
+    server = settings.evrelay()
+    with server:
+        with Load(settings.programs, server, subscribers=count, hold=True):
+            server.await_subscribers(count)
+            begin = time.monotonic()
+            cpu, wake_ups = server.child.cpu_seconds(), server.child.wake_ups()
+            server.child.stay_alive(seconds)
+            elapsed = time.monotonic() - begin
+            cpu = server.child.cpu_seconds() - cpu
+            wake_ups = server.child.wake_ups() - wake_ups
+    return {"subscribers": count, "seconds": elapsed, "cpu_share": cpu / elapsed,
+            "wake_ups_per_second": wake_ups / elapsed}
+
+
+PARTS = {"throughput": throughput, "latency": latency, "requests": requests, "stalled": stalled,
+         "memory": memory, "idle": idle}

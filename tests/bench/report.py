@@ -1,0 +1,177 @@
+"""The results as a table and as plots, and the targets they are held against."""
+
+import subprocess
+
+TOLERANCE = 0.1  # a median this near to its target meets it
+
+
+def target(what, value, sense, wanted):
+    """`sense` is ">=" or "<="."""
+    met = value >= wanted * (1 - TOLERANCE) if sense == ">=" else value <= wanted * (1 + TOLERANCE)
+    return {"what": what, "value": value, "sense": sense, "target": wanted, "met": met}
+
+
+def wanted_ratio(size, subscribers):
+    if subscribers >= 10:
+        return 0.85 if size == 1024 else 0.9
+    return 0.4 if size == 1024 else 0.7
+
+
+def targets(results):
+    """Every target that the parts that were run can be held against."""
+    out = []
+    for cell in results.get("throughput", []):
+        size, subscribers = cell["size"], cell["subscribers"]
+        name = cell_name(cell)
+        out.append(target(f"{name}: rate / bare sender", cell["ratio"], ">=",
+                          wanted_ratio(size, subscribers)))
+        if subscribers >= 100:
+            out.append(target(f"{name}: CPU per delivery / bare sender", cell["cpu_ratio"],
+                              "<=", 1.2))
+        out.append(target(f"{name}: growth, MiB", cell["growth_bytes"] / 2**20, "<=", 16))
+    for cell in results.get("latency", []):
+        out.append(target(f"{cell['subscribers']} subscribers, {cell['rate']} events/s: "
+                          "p50 / bare relay", cell["ratio"], "<=", 1.15))
+    if "requests" in results:
+        out.append(target("pipelined requests / data frames", results["requests"]["ratio"],
+                          ">=", 0.5))
+    if "stalled" in results:
+        part = results["stalled"]
+        for policy in ("skip", "disconnect"):
+            out.append(target(
+                f"one of {part['subscribers']} stalled, {policy}: the others' rate",
+                part["rate_each"][policy] / part["rate_each"]["none"], ">=", 0.95))
+            out.append(target(
+                f"one of {part['subscribers']} stalled, {policy}: memory for it, MiB",
+                max(0, part["growth_bytes"][policy] - part["growth_bytes"]["none"]) / 2**20,
+                "<=", part["max_lag"] / 2**20))
+    if "memory" in results:
+        part = results["memory"]
+        out.append(target(f"{part['connections']} idle connections: bytes each",
+                          part["bytes_each"], "<=", 512))
+    if "idle" in results:
+        part = results["idle"]
+        out.append(target(f"{part['subscribers']} idle subscribers: CPU, %",
+                          100 * part["cpu_share"], "<=", 0.5))
+        out.append(target(f"{part['subscribers']} idle subscribers: wake-ups/s",
+                          part["wake_ups_per_second"], "<=", 2))
+    return out
+
+
+def size_name(size):
+    return f"{size // 1024} KiB" if size >= 1024 else f"{size} B"
+
+
+def cell_name(cell):
+    return f"{size_name(cell['size'])} x {cell['subscribers']}"
+
+
+def rate_name(rate):
+    return f"{rate / 1e6:.2f} M" if rate >= 1e6 else f"{rate / 1e3:.1f} k"
+
+
+def disturbed(cell):
+    return "  (others used the machine)" if cell["others_cpu_share"] > 0.1 else ""
+
+
+def table(results):
+    lines = [f"{results['machine']}; medians of {results['runs']} runs of "
+             f"{results['seconds']:g} s, {results['time']}"]
+    if "throughput" in results:
+        lines += ["", "Deliveries a second; CPU in seconds for a million deliveries",
+                  f"{'cell':<14} {'evrelay':>10} {'bare':>10} {'send':>8} {'ratio':>6}   "
+                  f"{'CPU':>8} {'bare':>8} {'ratio':>6}   {'growth':>9}"]
+        for cell in results["throughput"]:
+            lines.append(
+                f"{cell_name(cell):<14} {rate_name(cell['rate']):>10} "
+                f"{rate_name(cell['bare_rate']):>10} {size_name(cell['bare_send']):>8} "
+                f"{cell['ratio']:>6.2f}   {cell['cpu_per_million']:>8.4f} "
+                f"{cell['bare_cpu_per_million']:>8.4f} {cell['cpu_ratio']:>6.2f}   "
+                f"{cell['growth_bytes'] / 2**20:>5.1f} MiB{disturbed(cell)}")
+    if "latency" in results:
+        lines += ["", "Latency of 64 B events at a fixed rate, µs",
+                  f"{'subscribers':>11} {'events/s':>9}   {'p50':>8} {'p99':>8} {'p99.9':>8}   "
+                  f"{'bare p50':>8} {'p99':>8} {'p99.9':>8}   {'ratio of p50':>12}"]
+        for cell in results["latency"]:
+            figures = "  ".join(
+                " ".join(f"{cell[f'{name}_{point}_us']:>8.0f}" for point in ("p50", "p99", "p99.9"))
+                for name in ("evrelay", "bare"))
+            lines.append(f"{cell['subscribers']:>11} {cell['rate']:>9}   {figures}   "
+                         f"{cell['ratio']:>12.2f}{disturbed(cell)}")
+    if "requests" in results:
+        part = results["requests"]
+        lines += ["", f"{cell_name(part)}: {rate_name(part['data_rate'])} deliveries/s from data "
+                  f"frames, {rate_name(part['requests_rate'])} from relay requests"]
+    if "stalled" in results:
+        part = results["stalled"]
+        each = part["rate_each"]
+        lines += ["", f"{cell_name(part)}, events/s each: {rate_name(each['none'])} with none "
+                  f"stalled; one stalled: {rate_name(each['skip'])} (policy skip), "
+                  f"{rate_name(each['disconnect'])} (disconnect); nothing lost"]
+    lines += ["", f"{'target':<58} {'value':>9}    {'wanted':>8}"]
+    for entry in results["targets"]:
+        lines.append(f"{entry['what']:<58} {entry['value']:>9.3g}    "
+                     f"{entry['sense']} {entry['target']:<6g} {'met' if entry['met'] else 'MISSED'}")
+    met = sum(entry["met"] for entry in results["targets"])
+    lines.append(f"{met} of {len(results['targets'])} targets met")
+    return "\n".join(lines)
+
+
+THROUGHPUT_PLOT = """
+set title "evrelay: deliveries a second, as a share of the bare sender's"
+set style data histograms
+set style histogram clustered gap 1
+set style fill solid 0.8 border -1
+set boxwidth 0.9
+set yrange [0:*]
+set ytics format "%.1f"
+set grid ytics
+set key top left
+set xtics rotate by -35
+plot $data using 2:xtic(1) title "evrelay" linecolor rgb "#4477aa", \\
+     $data using 0:3 with points pointtype 7 linecolor rgb "#cc3311" title "target"
+"""
+
+LATENCY_PLOT = """
+set title "Latency of a delivery (64 B, fixed rate)"
+set style data histograms
+set style histogram clustered gap 1
+set style fill solid 0.8 border -1
+set logscale y
+set ylabel "µs"
+set grid ytics
+set key top left
+plot $data using 2:xtic(1) title "evrelay p50" linecolor rgb "#4477aa", \\
+     $data using 3 title "evrelay p99" linecolor rgb "#88bbdd", \\
+     $data using 4 title "evrelay p99.9" linecolor rgb "#cce2f0", \\
+     $data using 5 title "bare relay p50" linecolor rgb "#555555", \\
+     $data using 6 title "bare relay p99" linecolor rgb "#999999", \\
+     $data using 7 title "bare relay p99.9" linecolor rgb "#dddddd"
+"""
+
+
+def plot(results, folder):
+    """Writes throughput.svg, .png, latency.svg, .png. Without gnuplot: says so."""
+    plots = {}
+    if "throughput" in results:
+        plots["throughput"] = THROUGHPUT_PLOT, [
+            (cell_name(cell), cell["ratio"], wanted_ratio(cell["size"], cell["subscribers"]))
+            for cell in results["throughput"]]
+    if "latency" in results:
+        plots["latency"] = LATENCY_PLOT, [
+            (f"{cell['subscribers']} at {cell['rate']}/s",
+             *(cell[f"{name}_{point}_us"] for name in ("evrelay", "bare")
+               for point in ("p50", "p99", "p99.9")))
+            for cell in results["latency"]]
+    for name, (commands, rows) in plots.items():
+        data = "\n".join(f'"{row[0]}" ' + " ".join(f"{value:.6g}" for value in row[1:])
+                         for row in rows)
+        for ending, terminal in (("svg", "svg size 1000,560 background 'white'"),
+                                 ("png", "pngcairo size 1000,560")):
+            script = (f"set encoding utf8\nset terminal {terminal}\n"
+                      f"set output '{folder / name}.{ending}'\n$data <<END\n{data}\nEND\n{commands}")
+            try:
+                subprocess.run(["gnuplot"], input=script, text=True, check=True)
+            except FileNotFoundError:
+                print("no plots: gnuplot is not installed")
+                return
