@@ -121,6 +121,9 @@ std::string BindAddressError(std::string_view text) {
   if (text.starts_with('/')) {
     return Quoted(text) + R"( is a path; give a Unix socket as "unix:/path")";
   }
+  if (text.find(',') != std::string_view::npos) {
+    return Quoted(text) + " has a comma; give several addresses as a list: [ADDRESS, ADDRESS]";
+  }
   if (text.starts_with('[')) return Ipv6Error(text);
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) {

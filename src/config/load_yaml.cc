@@ -156,6 +156,9 @@ class TreeBuilder final : public YAML::EventHandler {
  public:
   TreeBuilder(std::string_view text, Errors& errors) : text_(text), errors_(errors) {}
 
+  // The list or map that is not complete yet; null: there is none.
+  const Node* innermost() const { return open_.empty() ? nullptr : open_.back(); }
+
   // Null: the file has no document, or an empty one.
   const Node* root() const { return root_; }
 
@@ -276,10 +279,14 @@ class TreeBuilder final : public YAML::EventHandler {
   int documents_ = 0;
 };
 
-Failure SyntaxFailure(const YAML::Exception& exception, std::string_view text) {
+Failure SyntaxFailure(const YAML::Exception& exception, std::string_view text,
+                      const Node* innermost) {
+  if (innermost != nullptr && exception.msg.ends_with("flow not found")) {
+    return {innermost->at, "this bracket is never closed; add its partner"};
+  }
   const auto pos = static_cast<std::size_t>(std::max(exception.mark.pos, 0));
   std::string hint = "check the indentation, quotes, and the space after each colon";
-  if (pos > 0 && text.substr(pos - 1, 2) == "]:") {
+  if (pos > 0 && pos < text.size() && text.substr(pos - 1, 2) == "]:") {
     hint = R"(an IPv6 address needs quotes: "[::1]:8448")";
   }
   return {PlaceOf(exception.mark), "not YAML, " + exception.msg + "; " + hint};
@@ -812,14 +819,14 @@ void ReadDocument(std::string_view text, Config& config, Errors& errors) {
   CheckText(text);
   TreeBuilder tree(text, errors);
   // The parser loses its place at the end of an unfinished last line.
-  std::istringstream stream(std::string(text) + "\n");
+  std::istringstream stream(std::string(text) + (text.ends_with('\n') ? "" : "\n"));
   try {
     YAML::Parser parser(stream);
     parser.HandleNextDocument(tree);
     if (tree.root() != nullptr) Reader(config, errors).Read(*tree.root());
     parser.HandleNextDocument(tree);
   } catch (const YAML::Exception& exception) {
-    throw SyntaxFailure(exception, text);
+    throw SyntaxFailure(exception, text, tree.innermost());
   }
 }
 

@@ -62,11 +62,9 @@ DescriptorSink::DescriptorSink(std::string path)
     : path_(std::move(path)), fd_(OpenFile(path_)), formatter_(NewFormatter()) {}
 
 void DescriptorSink::log(const spdlog::details::log_msg& message) {
-  ReopenIfAsked();
+  ReopenFor(message.time);
   Write(message);
 }
-
-void DescriptorSink::flush() { ReopenIfAsked(); }
 
 void DescriptorSink::set_pattern(const std::string& pattern) {
   formatter_ = std::make_unique<spdlog::pattern_formatter>(pattern);
@@ -110,8 +108,11 @@ void DescriptorSink::WriteAll(std::string_view bytes) {
   stuck_ = false;
 }
 
-void DescriptorSink::ReopenIfAsked() {
-  if (!reopen_.exchange(false) || path_.empty()) return;
+void DescriptorSink::ReopenFor(spdlog::log_clock::time_point line_time) {
+  const auto from = reopen_for_.load();
+  if (from == kNever || line_time < from) return;
+  reopen_for_ = kNever;
+  if (path_.empty()) return;
   try {
     fd_ = OpenFile(path_);
     torn_ = false;

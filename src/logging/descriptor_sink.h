@@ -9,6 +9,7 @@
 #ifndef EVRELAY_LOGGING_DESCRIPTOR_SINK_H_
 #define EVRELAY_LOGGING_DESCRIPTOR_SINK_H_
 
+#include <spdlog/common.h>
 #include <spdlog/formatter.h>
 #include <spdlog/sinks/sink.h>
 
@@ -33,28 +34,32 @@ class DescriptorSink final : public spdlog::sinks::sink {
   // Throws spdlog::spdlog_ex when the line could not be written.
   void log(const spdlog::details::log_msg& message) override;
   // Nothing is held back here; does what Reopen asked for.
-  void flush() override;
+  void flush() override { ReopenFor(kNever); }
 
   void set_pattern(const std::string& pattern) override;
   void set_formatter(std::unique_ptr<spdlog::formatter> formatter) override;
 
-  // Opens the file by its path once more, before the next line or flush. Any thread.
-  void Reopen() { reopen_ = true; }
+  // Opens the file by its path once more, at the next flush or for the first line that is made
+  // after this call. Any thread.
+  void Reopen() { reopen_for_ = spdlog::log_clock::now(); }
 
   // No line waits from now on. Any thread.
   void Hurry() { hurry_ = true; }
 
  private:
+  static constexpr auto kNever = spdlog::log_clock::time_point::max();
+
   void Write(const spdlog::details::log_msg& message);
   void WriteAll(std::string_view bytes);
-  void ReopenIfAsked();
+  void ReopenFor(spdlog::log_clock::time_point line_time);
 
   std::string path_;  // empty: not a file
   UniqueFd fd_;
   std::unique_ptr<spdlog::formatter> formatter_;
   bool stuck_ = false;
   bool torn_ = false;  // the last line was written in part
-  std::atomic<bool> reopen_ = false;
+  // Lines made from this time on belong to the file reopened.
+  std::atomic<spdlog::log_clock::time_point> reopen_for_ = kNever;
   std::atomic<bool> hurry_ = false;
 };
 

@@ -124,7 +124,7 @@ struct Backend {
 struct State {
   std::mutex mutex;
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<DescriptorSink> early = std::make_unique<DescriptorSink>(STDERR_FILENO);
+  std::unique_ptr<DescriptorSink> early;  // for lines without a backend, made for the first one
 };
 
 State& state() {
@@ -238,7 +238,7 @@ void ShutDownLogging() noexcept {
   {
     const std::lock_guard lock(state().mutex);
     state().backend.swap(backend);
-    state().early = std::make_unique<DescriptorSink>(STDERR_FILENO);
+    state().early.reset();
   }
   if (backend) Close(std::move(backend));
 }
@@ -264,9 +264,11 @@ void log_internal::Write(LogLevel line_level, LogLimit* limit, std::string_view 
     if (Backend* backend = state().backend.get()) {
       backend->pool->post_log(std::shared_ptr(backend->logger), message,
                               spdlog::async_overflow_policy::overrun_oldest);
-    } else {
-      state().early->log(message);
+      return;
     }
+    std::unique_ptr<DescriptorSink>& early = state().early;
+    if (!early) early = std::make_unique<DescriptorSink>(STDERR_FILENO);
+    early->log(message);
   } catch (...) {
     // Out of memory, or stderr takes nothing before the log is set up: there is no one left to
     // tell.

@@ -195,6 +195,7 @@ void Hub::ApplySlowPolicy() {
   const SlowSubscriberConfig& slow = config_.slow_subscriber;
   const Position end = log_.end().position;
   bool hold = false;
+  Clock::time_point next_stall = Clock::time_point::max();
   if (end - log_.oldest() >= slow.max_lag) {
     const Clock::time_point now = Clock::now();
     const Boundary kept =
@@ -229,11 +230,12 @@ void Hub::ApplySlowPolicy() {
             ++counters_.loop.holds;
           }
           holding_ = hold = true;
-          if (!stalled_.scheduled()) stalled_.Schedule(StallDeadline(laggard) - now);
+          next_stall = std::min(next_stall, StallDeadline(laggard));
           break;
       }
     }
     log_.Trim();
+    if (hold) stalled_.Schedule(next_stall - now);
   }
   if (hold) return;
   holding_ = false;
