@@ -218,6 +218,7 @@ TEST_CASE("framing: runs begin behind a frame that came in two reads", "[framing
   const auto item = reader.NextRun(second, kLimits);
   CHECK(item.kind == Kind::kFrame);
   CHECK(item.payload == "hello");
+  CHECK(Name(reader.Finish()) == "none");
   CHECK(reader.NextRun(second, kLimits).wire == "1:b,");
   CHECK(reader.NextRun(second, kLimits).kind == Kind::kMore);
   CHECK(Name(reader.Finish()) == "none");
