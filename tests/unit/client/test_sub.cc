@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <regex>
 #include <string>
 
 #include "client/sub.h"
@@ -25,6 +24,14 @@ namespace {
 Running::Command Sub(const FakeRelay& relay, SubOptions options = {}) {
   options.address = "unix:" + relay.path();
   return [options](const Streams& streams) { return RunSub(options, streams); };
+}
+
+// Times differ from run to run, so all digits are made equal.
+std::string Shape(std::string text) {
+  for (char& c : text) {
+    if (c >= '0' && c <= '9') c = '9';
+  }
+  return text;
 }
 
 }  // namespace
@@ -57,13 +64,16 @@ TEST_CASE("sub --json writes one object a line") {
   peer.Write(Encode("{\"a\": \"\\\"}") + Encode("gr\xc3\xbc\xc3\x9f\n") + Encode("\xff") +
              Encode(std::string("\0\xc3", 2)));
   CHECK(sub.ExitCode() == 0);
-  const std::string time = R"(\{"time":"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",)";
-  const std::string out = sub.Out();
-  INFO(out);
-  CHECK(std::regex_match(
-      out, std::regex(time + R"("data":"\{\\"a\\": \\"\\\\\\"\}"\}\n)" + time +
-                      "\"data\":\"gr\xc3\xbc\xc3\x9f\\\\n\"\\}\n" + time +
-                      R"("data_base64":"/w=="\}\n)" + time + R"("data_base64":"AMM="\}\n)")));
+  const std::string time = R"({"time":"2026-01-31T12:00:00.123456Z",)";
+  CHECK(Shape(sub.Out()) == Shape(time +
+                                  R"("data":"{\"a\": \"\\\"}"})"
+                                  "\n" +
+                                  time + "\"data\":\"gr\xc3\xbc\xc3\x9f\\n\"}\n" + time +
+                                  R"("data_base64":"/w=="})"
+                                  "\n" +
+                                  time +
+                                  R"("data_base64":"AMM="})"
+                                  "\n"));
 }
 
 TEST_CASE("sub on a terminal shows the time and escapes what could steer it") {
@@ -77,11 +87,8 @@ TEST_CASE("sub on a terminal shows the time and escapes what could steer it") {
   Peer peer = relay.Accept();
   peer.Write(Encode("a\nb\x1b[2J\\ \xc3\xa9 \xc2\x9b \xff"));
   CHECK(sub.ExitCode() == 0);
-  const std::string line = ReadLine(terminal.get());
-  INFO(line);
-  CHECK(std::regex_match(line, std::regex("[0-2]\\d:[0-5]\\d:[0-6]\\d\\.\\d{3} "
-                                          "a\\\\nb\\\\x1b\\[2J\\\\\\\\ \xc3\xa9 \\\\xc2\\\\x9b "
-                                          "\\\\xff\r\n")));
+  CHECK(Shape(ReadLine(terminal.get())) ==
+        Shape("12:00:00.123 a\\nb\\x1b[2J\\\\ \xc3\xa9 \\xc2\\x9b \\xff\r\n"));
 }
 
 TEST_CASE("sub passes an event on when no more input is at hand") {
