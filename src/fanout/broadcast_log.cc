@@ -36,7 +36,7 @@ void BroadcastLog::AppendRun(std::string_view wire, std::uint32_t frames) {
   StartFrame();
   std::uint64_t ordinal = end_.ordinal;
   std::size_t at = 0;  // a frame of the run starts here, with this ordinal
-  while (!wire.empty()) {
+  while (true) {
     const std::size_t fits = std::min<std::size_t>(Segment::kSize - back_->used, wire.size());
     Write(wire.substr(0, fits));
     if (fits == wire.size()) break;
@@ -206,7 +206,7 @@ void BroadcastLog::Grow() {
 
 void BroadcastLog::Release(Segment* segment) {
   --segments_;
-  segment->starts = {};  // with tiny events it outweighs the segment
+  std::vector<std::uint32_t>().swap(segment->starts);  // with tiny events it outweighs the data
   if (free_.size() < kFreeSegments) {
     free_.push_back(segment);
   } else {
