@@ -1,0 +1,88 @@
+"""Adds up what the tests reached in a build with clang's source-based coverage.
+
+usage: coverage.py BUILD_FOLDER
+
+Prints lines and branches of every file of src and include, the branches that were never taken of
+the files whose branches must all be, and the totals. Exit status 1 below 90 % of the lines.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+LINES_BAR = 90.0
+# Codec, log, outbox, table: every branch must be taken both ways.
+ALL_BRANCHES = re.compile(
+    r"include/evrelay/netstring\.h|src/codec/.*|src/relay/connection_table\..*"
+    r"|src/fanout/(broadcast_log|outbox|direct_queue|segment|cursor)\..*"
+)
+
+
+def export(build):
+    """llvm-cov's report on all programs of the build together."""
+    profile = build / "merged.profdata"
+    raw = sorted(str(path) for path in (build / "profiles").glob("*.profraw"))
+    subprocess.run(["llvm-profdata-14", "merge", "-sparse", "-o", profile, *raw], check=True)
+    programs = [build / "src" / "evrelay", *sorted((build / "tests").glob("*/unit-*"))]
+    programs += sorted((build / "tests" / "loop").glob("loop-*"))
+    programs = [path for path in programs if path.is_file()]
+    command = ["llvm-cov-14", "export", f"-instr-profile={profile}", str(programs[0])]
+    command += [f"-object={path}" for path in programs[1:]]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(result.stdout)["data"][0]["files"]
+
+
+def percent(covered, count):
+    return 100.0 * covered / count if count else 100.0
+
+
+def untaken(file):
+    """`line:column never true|false`; instantiations of one place count together."""
+    places = {}
+    for line, column, _, _, on_true, on_false, *_ in file["branches"]:
+        taken = places.setdefault((line, column), [0, 0])
+        taken[0] += on_true
+        taken[1] += on_false
+    for (line, column), (on_true, on_false) in sorted(places.items()):
+        if on_true == 0 or on_false == 0:
+            yield f"{line}:{column} never {'true' if on_true == 0 else 'false'}"
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    build = pathlib.Path(sys.argv[1]).resolve()
+    root = pathlib.Path(__file__).resolve().parents[2]
+    totals = {"lines": [0, 0], "branches": [0, 0]}
+    gaps = []
+    for file in sorted(export(build), key=lambda file: file["filename"]):
+        path = pathlib.Path(file["filename"])
+        if not path.is_relative_to(root):
+            continue
+        name = str(path.relative_to(root))
+        if not name.startswith(("src/", "include/")):
+            continue
+        lines, branches = file["summary"]["lines"], file["summary"]["branches"]
+        print(
+            f"{name:44} lines {percent(lines['covered'], lines['count']):5.1f} %"
+            f"   branches {percent(branches['covered'], branches['count']):5.1f} %"
+        )
+        totals["lines"][0] += lines["covered"]
+        totals["lines"][1] += lines["count"]
+        if ALL_BRANCHES.fullmatch(name):
+            totals["branches"][0] += branches["covered"]
+            totals["branches"][1] += branches["count"]
+            gaps += [f"{name}:{gap}" for gap in untaken(file)]
+
+    for gap in gaps:
+        print(f"branch {gap}")
+    lines = percent(*totals["lines"])
+    print(f"lines of src and include: {lines:.1f} % (at least {LINES_BAR:.0f} %)")
+    print(f"branches of codec, log, outbox, table: {percent(*totals['branches']):.1f} %")
+    return 0 if lines >= LINES_BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
