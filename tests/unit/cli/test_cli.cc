@@ -1,0 +1,212 @@
+// argv in, plain structs or a text for the user out.
+
+#include <string>
+#include <vector>
+
+#include "cli.h"
+#include "evrelay/version.h"
+#include "support/catch.h"
+
+namespace evrelay {
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::variant<CommandLine, CliExit> Parse(const Words& words) {
+  std::vector<const char*> argv{"evrelay"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  argv.push_back(nullptr);
+  return ParseCommandLine(static_cast<int>(argv.size()) - 1, argv.data());
+}
+
+template <class Options>
+Options Good(const Words& words) {
+  const auto result = Parse(words);
+  if (const auto* exit = std::get_if<CliExit>(&result)) FAIL(exit->err);
+  const CommandLine& line = std::get<CommandLine>(result);
+  REQUIRE(std::holds_alternative<Options>(line.command));
+  return std::get<Options>(line.command);
+}
+
+CliExit Exit(const Words& words) {
+  const auto result = Parse(words);
+  REQUIRE(std::holds_alternative<CliExit>(result));
+  return std::get<CliExit>(result);
+}
+
+// A usage error: exit code 2, one line that says what is wrong, one that says where to look.
+void CheckUsageError(const Words& words, const std::string& what, const std::string& help) {
+  const CliExit exit = Exit(words);
+  INFO(what);
+  CHECK(exit.code == 2);
+  CHECK(exit.out.empty());
+  CHECK(exit.err == "evrelay: " + what + "\nTry: " + help + "\n");
+}
+
+TEST_CASE("without arguments the relay is run with its defaults") {
+  for (const Words& words : {Words{}, Words{"serve"}}) {
+    const ServeOptions options = Good<ServeOptions>(words);
+    CHECK(!options.config_file);
+    CHECK(options.bind_addr.empty());
+    CHECK(!options.producer_socket);
+    CHECK(!options.log_level);
+    CHECK(!options.check);
+  }
+}
+
+TEST_CASE("serve takes its flags with and without its name") {
+  const Words flags{
+      "-c",    "/etc/e.yaml", "--bind-addr",       "127.0.0.1:1", "--bind-addr",
+      "[::1]", "--check",     "--producer-socket", "/run/p.sock", "--log-level=debug"};
+  Words named = flags;
+  named.insert(named.begin(), "serve");
+  for (const Words& words : {flags, named}) {
+    const ServeOptions options = Good<ServeOptions>(words);
+    CHECK(options.config_file == "/etc/e.yaml");
+    CHECK(options.bind_addr == Words{"127.0.0.1:1", "[::1]"});
+    CHECK(options.producer_socket == "/run/p.sock");
+    CHECK(options.log_level == LogLevel::kDebug);
+    CHECK(options.check);
+  }
+  CHECK(Good<ServeOptions>({"--config", "a"}).config_file == "a");
+  CHECK(Good<ServeOptions>({"--log-level", "warn"}).log_level == LogLevel::kWarn);
+}
+
+TEST_CASE("flags beat the file, and only those that were given") {
+  Config config;
+  config.bind_addr = {"127.0.0.1:7", "127.0.0.1:8"};
+  config.producer.socket = "/run/file.sock";
+  config.log.level = LogLevel::kError;
+  config.max_clients = 5;
+  ApplyFlags(Good<ServeOptions>({}), config);
+  CHECK(config.bind_addr == Words{"127.0.0.1:7", "127.0.0.1:8"});
+  CHECK(config.producer.socket == "/run/file.sock");
+  CHECK(config.log.level == LogLevel::kError);
+  ApplyFlags(Good<ServeOptions>({"--bind-addr", "127.0.0.1:1", "--producer-socket",
+                                 "/run/flag.sock", "--log-level", "info"}),
+             config);
+  CHECK(config.bind_addr == Words{"127.0.0.1:1"});
+  CHECK(config.producer.socket == "/run/flag.sock");
+  CHECK(config.log.level == LogLevel::kInfo);
+  CHECK(config.max_clients == 5);
+}
+
+TEST_CASE("pub takes events to the letter") {
+  const PubOptions none = Good<PubOptions>({"pub"});
+  CHECK(none.socket.empty());
+  CHECK(!none.ack);
+  CHECK(!none.netstring);
+  CHECK(none.data.empty());
+
+  const Words events{"[1,2]", "{}", "{\"a\":[1]}", "",     "a,b",
+                     "%%",    "++", "-",           "a\nb", "\"quoted\""};
+  Words words = events;
+  words.insert(words.begin(), "pub");
+  CHECK(Good<PubOptions>(words).data == events);
+
+  const PubOptions mixed = Good<PubOptions>({"pub", "a", "--ack", "b", "--socket", "/run/p", "c"});
+  CHECK(mixed.data == Words{"a", "b", "c"});
+  CHECK(mixed.ack);
+  CHECK(mixed.socket == "/run/p");
+  CHECK(Good<PubOptions>({"pub", "--netstring"}).netstring);
+  CHECK(Good<PubOptions>({"pub", "--", "-x", "--ack", "--"}).data == Words{"-x", "--ack", "--"});
+}
+
+TEST_CASE("sub takes an address, a count, a format and messages") {
+  const SubOptions none = Good<SubOptions>({"sub"});
+  CHECK(none.address == "127.0.0.1:8448");
+  CHECK(!none.count);
+  CHECK(none.format == SubOptions::Format::kText);
+  CHECK(none.send.empty());
+
+  const SubOptions all = Good<SubOptions>({"sub", "--send", "[1,2]", "[::1]:8448", "--count",
+                                           "18446744073709551615", "--json", "--send", "{}"});
+  CHECK(all.address == "[::1]:8448");
+  CHECK(all.count == UINT64_MAX);
+  CHECK(all.format == SubOptions::Format::kJson);
+  CHECK(all.send == Words{"[1,2]", "{}"});
+  CHECK(Good<SubOptions>({"sub", "--raw"}).format == SubOptions::Format::kRaw);
+  CHECK(Good<SubOptions>({"sub", "--netstring"}).format == SubOptions::Format::kNetstring);
+  CHECK(Good<SubOptions>({"sub", "unix:/run/s"}).address == "unix:/run/s");
+}
+
+TEST_CASE("status takes a socket and a format") {
+  CHECK(Good<StatusOptions>({"status"}).socket.empty());
+  CHECK(!Good<StatusOptions>({"status"}).json);
+  const StatusOptions all = Good<StatusOptions>({"status", "--json", "--socket", "/run/c"});
+  CHECK(all.socket == "/run/c");
+  CHECK(all.json);
+}
+
+TEST_CASE("usage errors say what is wrong and where to look") {
+  const std::string serve = "evrelay --help";
+  const std::string pub = "evrelay pub --help";
+  const std::string sub = "evrelay sub --help";
+  CheckUsageError({"stats"}, "no command \"stats\"; give serve, pub, sub or status", serve);
+  CheckUsageError({""}, "no command \"\"; give serve, pub, sub or status", serve);
+  CheckUsageError({"--bogus"}, "The following argument was not expected: --bogus", serve);
+  CheckUsageError({"serve", "now"}, "The following argument was not expected: now", serve);
+  CheckUsageError({"--log-level", "loud"},
+                  "--log-level: \"loud\" is no level; give debug, info, warn or error", serve);
+  CheckUsageError({"pub", "--tag", "x"}, "The following argument was not expected: --tag", pub);
+  CheckUsageError({"pub", "--netstring", "a"},
+                  "--netstring: netstrings are read from standard input; leave DATA out", pub);
+  CheckUsageError({"sub", "--json", "--raw"}, "--json, --raw and --netstring: give one of them",
+                  sub);
+  CheckUsageError({"sub", "a:1", "b:1"}, "The following argument was not expected: b:1", sub);
+  for (const std::string count : {"0", "-1", "x", "1x", "18446744073709551616"}) {
+    CheckUsageError({"sub", "--count", count},
+                    "--count: \"" + count + "\" is no count; give a whole number from 1", sub);
+  }
+}
+
+TEST_CASE("flags without their value, given twice or of a later version are refused") {
+  for (const Words& words :
+       {Words{"-c"}, Words{"-c", "a", "-c", "b"}, Words{"--bind-addr", "a:1", "b:1"},
+        Words{"--workers", "2"}, Words{"--script", "hook.lua"}, Words{"pub", "--socket"},
+        Words{"pub", "--async", "x"}, Words{"sub", "--send"}, Words{"status", "x"},
+        Words{"-c", "a", "pub"}}) {
+    CHECK(Exit(words).code == 2);
+  }
+}
+
+TEST_CASE("help goes to standard output, names every flag and shows an example") {
+  struct Help {
+    Words words;
+    Words flags;
+  };
+  for (const Help& help :
+       std::vector<Help>{{{},
+                          {"--config", "--bind-addr", "--producer-socket", "--log-level", "--check",
+                           "--version", "--help", "  serve", "  pub", "  sub", "  status"}},
+                         {{"pub"}, {"--socket", "--ack", "--netstring", "DATA"}},
+                         {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
+                         {{"status"}, {"--socket", "--json"}}}) {
+    for (const std::string flag : {"--help", "-h"}) {
+      Words words = help.words;
+      words.push_back(flag);
+      const CliExit exit = Exit(words);
+      CHECK(exit.code == 0);
+      CHECK(exit.err.empty());
+      CHECK(exit.out.ends_with("\n"));
+      CHECK(exit.out.find("Example:\n  evrelay ") != std::string::npos);
+      for (const std::string& name : help.flags) {
+        INFO(name);
+        CHECK(exit.out.find(name) != std::string::npos);
+      }
+    }
+  }
+  CHECK(Exit({"serve", "--help"}).out == Exit({"--help"}).out);
+}
+
+TEST_CASE("the version is told") {
+  for (const Words& words : {Words{"--version"}, Words{"serve", "--version"}}) {
+    const CliExit exit = Exit(words);
+    CHECK(exit.code == 0);
+    CHECK(exit.out == "evrelay " EVRELAY_VERSION "\n");
+    CHECK(exit.err.empty());
+  }
+}
+
+}  // namespace
+}  // namespace evrelay
