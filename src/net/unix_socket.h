@@ -45,6 +45,8 @@ class UnixSocketPath {
   // had before the rename, so its Listener must be told "unix:" + path().
   UniqueFd TakeListener() { return std::move(listener_); }
 
+  const std::string& path() const { return path_; }
+
  private:
   std::string path_;
   UniqueFd lock_;
