@@ -137,7 +137,7 @@ inline Decoded Decode(std::string_view input, const Limits& limits) noexcept {
 // Appends the frame for `payload` to `out`. SIZE is written without leading zeros.
 inline void Append(std::string& out, std::string_view payload, Type type = Type::kData) {
   char head[24];  // the digits of any size_t, and the colon
-  char* end = std::to_chars(head, head + sizeof head, payload.size()).ptr;
+  char* end = std::to_chars(head, head + sizeof head - 1, payload.size()).ptr;
   *end++ = ':';
   out.append(head, static_cast<std::size_t>(end - head));
   out.append(payload);

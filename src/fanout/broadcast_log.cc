@@ -71,7 +71,7 @@ void BroadcastLog::AppendEvent(std::string_view payload) {
     write(payload);
   } else {
     char head[24];  // the digits of any size_t, and the colon
-    char* end = std::to_chars(head, head + sizeof head, payload.size()).ptr;
+    char* end = std::to_chars(head, head + sizeof head - 1, payload.size()).ptr;
     *end++ = ':';
     write(std::string_view(head, static_cast<std::size_t>(end - head)));
     write(payload);
