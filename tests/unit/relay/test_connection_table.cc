@@ -1,0 +1,101 @@
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "relay/connection.h"
+#include "relay/connection_table.h"
+#include "support/catch.h"
+
+namespace evrelay {
+namespace {
+
+class Nobody final : public Connection {
+ public:
+  Sent Send(BroadcastLog&) noexcept override { return {SendResult::kDrained, 0}; }
+  void StopReading() noexcept override {}
+  bool Linger() noexcept override { return false; }
+  void Reset() noexcept override {}
+  std::string Peer() const override { return "nobody"; }
+};
+
+}  // namespace
+
+TEST_CASE("connection table: the lowest free conidx is given out first") {
+  ConnectionTable table;
+  Nobody connections[5];
+  ConnectionId ids[5];
+  CHECK(table.size() == 0);
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    ids[i] = table.Insert(connections[i]);
+    CHECK(ids[i].conidx == i);
+    CHECK(table.size() == i + 1);
+  }
+  table.Erase(ids[3]);
+  table.Erase(ids[1]);
+  table.Erase(ids[4]);
+  CHECK(table.size() == 2);
+  CHECK(table.Insert(connections[1]).conidx == 1);
+  CHECK(table.Insert(connections[3]).conidx == 3);
+  CHECK(table.Insert(connections[4]).conidx == 4);
+  Nobody more;
+  CHECK(table.Insert(more).conidx == 5);
+}
+
+TEST_CASE("connection table: finds who is there, and nobody under an old name") {
+  ConnectionTable table;
+  Nobody first;
+  Nobody second;
+  CHECK(table.Find({0, 0}) == nullptr);
+  const ConnectionId old = table.Insert(first);
+  CHECK(table.Find(old) == &first);
+  CHECK(table.Find({old.conidx, old.generation + 1}) == nullptr);
+  CHECK(table.Find({old.conidx + 1, old.generation}) == nullptr);
+
+  table.Erase(old);
+  CHECK(table.Find(old) == nullptr);
+  CHECK(table.size() == 0);
+
+  const ConnectionId next = table.Insert(second);
+  CHECK(next.conidx == old.conidx);
+  CHECK_FALSE(next == old);
+  CHECK(table.Find(next) == &second);
+  CHECK(table.Find(old) == nullptr);
+}
+
+TEST_CASE("connection table: random use against a model") {
+  const auto seed = GENERATE(range(1U, 21U));
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  std::vector<Nobody> nobodies(40);
+  ConnectionTable table;
+  std::map<std::uint32_t, std::pair<ConnectionId, Connection*>> live;
+  std::vector<ConnectionId> gone;
+  bool good = true;
+  for (int step = 0; step < 2000; ++step) {
+    const bool insert = live.empty() || (live.size() < nobodies.size() && random() % 2 == 0);
+    if (insert) {
+      std::uint32_t lowest = 0;
+      while (live.count(lowest) != 0) ++lowest;
+      Connection& connection = nobodies[random() % nobodies.size()];
+      const ConnectionId id = table.Insert(connection);
+      good = good && id.conidx == lowest;
+      live[id.conidx] = {id, &connection};
+    } else {
+      auto at = live.begin();
+      std::advance(at, random() % live.size());
+      table.Erase(at->second.first);
+      gone.push_back(at->second.first);
+      live.erase(at);
+    }
+    good = good && table.size() == live.size();
+    for (const auto& [conidx, entry] : live) good = good && table.Find(entry.first) == entry.second;
+    if (!gone.empty()) good = good && table.Find(gone[random() % gone.size()]) == nullptr;
+  }
+  CHECK(good);
+}
+
+}  // namespace evrelay
