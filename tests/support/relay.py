@@ -289,19 +289,23 @@ def _brief(items):
 class Relay:
     """One evrelay process. Use RelayCase.start, which also stops it and shows its log."""
 
-    def __init__(self, config=None, *, args=(), env=None, directory=None, start=None, text=None):
+    def __init__(self, config=None, *, args=(), env=None, directory=None, start=None, path=None):
         """config: keys as in the YAML file; what is not given there is set for a test.
 
         start: how to start the argument list, instead of subprocess.Popen; takes its keywords.
-        text: the whole file, for configurations that `config` cannot say.
+        path: of the producer socket, where the file is not to say it.
         """
         self.own_directory = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix="evrelay-")
         os.chmod(self.directory, 0o755)
-        self.config = _defaults(self.directory, config or {})
+        self.config = {"bind_addr": "127.0.0.1:0", **(config or {})}
+        if path is None:
+            path = os.path.join(self.directory, "producer.sock")
+            self.config["producer"] = {"socket": path, **self.config.get("producer", {})}
+            path = self.config["producer"]["socket"]
         self.file = os.path.join(self.directory, "evrelay.yaml")
-        self.write_config(text)
-        self.producer_path = self.config["producer"]["socket"]
+        self.write_config()
+        self.producer_path = path
         self.control_path = self.config.get("control", {}).get(
             "socket", os.path.join(os.path.dirname(self.producer_path), "control.sock")
         )
@@ -335,10 +339,13 @@ class Relay:
         deadline = time.monotonic() + patience(timeout)
         while True:
             try:
-                self.addresses = [parse_address(text) for text in self.status()["listen"]]
-                return self
+                status = self.status()
+                if status["pid"] == self.pid:  # not another one, at the same path
+                    self.addresses = [parse_address(text) for text in status["listen"]]
+                    return self
             except OSError:
-                self._drop_control()
+                pass
+            self._drop_control()
             if self.process.poll() is not None:
                 self._collector.join()
                 raise StartFailed(self.process.returncode, self.log)
@@ -540,16 +547,6 @@ class Relay:
             self._control = None
 
 
-def _defaults(directory, config):
-    """A free port, sockets in the test's own directory."""
-    merged = {"bind_addr": "127.0.0.1:0", **config}
-    merged["producer"] = {
-        "socket": os.path.join(directory, "producer.sock"),
-        **config.get("producer", {}),
-    }
-    return merged
-
-
 def to_yaml(value, indent=""):
     """The block form of nested dicts; lists and what is in them in flow form."""
     lines = []
@@ -575,9 +572,9 @@ class RelayCase(unittest.TestCase):
 
     maxDiff = 2000
 
-    def start(self, *, args=(), env=None, directory=None, start=None, **config):
+    def start(self, *, args=(), env=None, directory=None, start=None, path=None, **config):
         """Starts evrelay with these configuration keys and returns it when it is ready."""
-        relay = Relay(config, args=args, env=env, directory=directory, start=start)
+        relay = Relay(config, args=args, env=env, directory=directory, start=start, path=path)
         self._relays.append(relay)
         self.addCleanup(relay.clean_up)
         relay.wait_ready()
