@@ -82,7 +82,10 @@ void Subscriber::StopReading() noexcept { event_.Remove(IoEvent::kRead); }
 
 bool Subscriber::Linger() noexcept {
   if (shutdown(event_.fd(), SHUT_WR) != 0) return false;
-  if (ended_ || !talked_) return false;
+  if (ended_) return false;
+  // A peer that only listens need not be waited for.
+  char byte;
+  if (!talked_ && recv(event_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) return false;
   lingering_ = true;
   event_.Watch(IoEvent::kRead);
   return true;
