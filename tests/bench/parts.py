@@ -45,6 +45,11 @@ def cpu_per_million(results):
         result["server_cpu_s"] / max(1, result["deliveries"]) * 1e6 for result in results)
 
 
+def most_disturbed(results):
+    """The largest share of the machine that others took in any of the runs."""
+    return max(result["others_cpu_share"] for runs in results.values() for result in runs)
+
+
 def alternate(runs, variants):
     """{name: function} → {name: results}."""
     results = {name: [] for name in variants}
@@ -80,8 +85,7 @@ def throughput(settings):
             "bare_cpu_per_million": cpu_per_million(theirs),
             "cpu_ratio": cpu_per_million(ours) / cpu_per_million(theirs),
             "growth_bytes": max(result["growth_bytes"] for result in ours),
-            "others_cpu_share": max(
-                result["others_cpu_share"] for runs in results.values() for result in runs),
+            "others_cpu_share": most_disturbed(results),
             "runs": {str(name): runs for name, runs in results.items()},
         })
     return cells
@@ -107,8 +111,7 @@ def latency(settings):
                 cell[f"{name}_{point}_us"] = statistics.median(
                     result["latency_us"][point] for result in runs)
         cell["ratio"] = cell["evrelay_p50_us"] / cell["bare_p50_us"]
-        cell["others_cpu_share"] = max(
-            result["others_cpu_share"] for runs in results.values() for result in runs)
+        cell["others_cpu_share"] = most_disturbed(results)
         cell["runs"] = results
         cells.append(cell)
     return cells
@@ -116,17 +119,19 @@ def latency(settings):
 
 def requests(settings):
     """The same events as data frames and as pipelined `relay` requests."""
-    size, subscribers = 64, 10
+    cells = []
+    for subscribers in (1, 10):
+        def relay(subscribers=subscribers, **options):
+            return settings.run(settings.evrelay(), subscribers, size=64, **options)
 
-    def relay(**options):
-        return settings.run(settings.evrelay(), subscribers, size=size, **options)
-
-    results = alternate(settings.runs, {
-        "data": relay, "requests": lambda: relay(requests=True)})
-    rates = {name: median(runs, "rate") for name, runs in results.items()}
-    return {"size": size, "subscribers": subscribers, "data_rate": rates["data"],
+        results = alternate(settings.runs, {
+            "data": relay, "requests": lambda relay=relay: relay(requests=True)})
+        rates = {name: median(runs, "rate") for name, runs in results.items()}
+        cells.append({
+            "size": 64, "subscribers": subscribers, "data_rate": rates["data"],
             "requests_rate": rates["requests"], "ratio": rates["requests"] / rates["data"],
-            "runs": results}
+            "others_cpu_share": most_disturbed(results), "runs": results})
+    return cells
 
 
 def stalled(settings):
@@ -146,7 +151,8 @@ def stalled(settings):
     growth = {name: median(runs, "growth_bytes") for name, runs in results.items()}
     rates = {name: median(runs, "rate_each") for name, runs in results.items()}
     return {"subscribers": subscribers, "size": size, "max_lag": max_lag,
-            "rate_each": rates, "growth_bytes": growth, "runs": results}
+            "rate_each": rates, "growth_bytes": growth,
+            "others_cpu_share": most_disturbed(results), "runs": results}
 
 
 def memory(settings):

@@ -32,8 +32,8 @@ def targets(results):
     for cell in results.get("latency", []):
         out.append(target(f"{cell['subscribers']} subscribers, {cell['rate']} events/s: "
                           "p50 / bare relay", cell["ratio"], "<=", 1.15))
-    if "requests" in results:
-        out.append(target("pipelined requests / data frames", results["requests"]["ratio"],
+    for cell in results.get("requests", []):
+        out.append(target(f"{cell_name(cell)}: pipelined requests / data frames", cell["ratio"],
                           ">=", 0.5))
     if "stalled" in results:
         part = results["stalled"]
@@ -99,15 +99,18 @@ def table(results):
             lines.append(f"{cell['subscribers']:>11} {cell['rate']:>9}   {figures}   "
                          f"{cell['ratio']:>12.2f}{disturbed(cell)}")
     if "requests" in results:
-        part = results["requests"]
-        lines += ["", f"{cell_name(part)}: {rate_name(part['data_rate'])} deliveries/s from data "
-                  f"frames, {rate_name(part['requests_rate'])} from relay requests"]
+        lines += ["", "Deliveries a second",
+                  f"{'cell':<14} {'data frames':>12} {'requests':>12} {'ratio':>6}"]
+        for cell in results["requests"]:
+            lines.append(f"{cell_name(cell):<14} {rate_name(cell['data_rate']):>12} "
+                         f"{rate_name(cell['requests_rate']):>12} {cell['ratio']:>6.2f}"
+                         f"{disturbed(cell)}")
     if "stalled" in results:
         part = results["stalled"]
         each = part["rate_each"]
         lines += ["", f"{cell_name(part)}, events/s each: {rate_name(each['none'])} with none "
                   f"stalled; one stalled: {rate_name(each['skip'])} (policy skip), "
-                  f"{rate_name(each['disconnect'])} (disconnect); nothing lost"]
+                  f"{rate_name(each['disconnect'])} (disconnect); nothing lost{disturbed(part)}"]
     lines += ["", f"{'target':<58} {'value':>9}    {'wanted':>8}"]
     for entry in results["targets"]:
         lines.append(f"{entry['what']:<58} {entry['value']:>9.3g}    "
