@@ -115,8 +115,8 @@ class Parser {
   CLI::App app_;
 };
 
-std::string Last(const CLI::Option* option, std::string otherwise = "") {
-  return option->results().empty() ? std::move(otherwise) : option->results().back();
+std::string Last(const CLI::Option* option, const std::string& otherwise = "") {
+  return option->results().empty() ? otherwise : option->results().back();
 }
 
 LogLevel ReadLevel(const std::string& text) {

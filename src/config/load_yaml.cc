@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <compare>
 #include <cstdio>
 #include <deque>
 #include <functional>
@@ -39,8 +38,6 @@ constexpr std::uint64_t kGiB = 1024 * kMiB;
 struct Place {
   int line = 0;
   int column = 0;
-
-  friend auto operator<=>(const Place&, const Place&) = default;
 };
 
 Place PlaceOf(const YAML::Mark& mark) {
@@ -59,7 +56,9 @@ class Errors {
   std::size_t size() const { return list_.size(); }
 
   std::vector<std::string> Lines(const std::string& name) {
-    std::ranges::stable_sort(list_, {}, &Failure::at);
+    std::ranges::stable_sort(list_, [](const Failure& a, const Failure& b) {
+      return std::pair(a.at.line, a.at.column) < std::pair(b.at.line, b.at.column);
+    });
     std::vector<std::string> lines;
     for (const Failure& error : list_) {
       if (lines.size() == kMaxErrors) {
@@ -126,25 +125,25 @@ void CheckText(std::string_view text) {
   }
 }
 
-struct Node {
+struct TreeNode {
   enum class Kind { kNull, kScalar, kList, kMap };
 
   Kind kind = Kind::kNull;
   Place at;
   bool quoted = false;
   std::string text;
-  std::vector<const Node*> items;  // of a list; of a map: key, value, key, value, ...
+  std::vector<const TreeNode*> items;  // of a list; of a map: key, value, key, value, ...
 };
 
-std::string_view KindName(Node::Kind kind) {
+std::string_view KindName(TreeNode::Kind kind) {
   switch (kind) {
-    case Node::Kind::kNull:
+    case TreeNode::Kind::kNull:
       return "nothing";
-    case Node::Kind::kScalar:
+    case TreeNode::Kind::kScalar:
       return "a single value";
-    case Node::Kind::kList:
+    case TreeNode::Kind::kList:
       return "a list";
-    case Node::Kind::kMap:
+    case TreeNode::Kind::kMap:
       return "a map";
   }
   return "";
@@ -157,10 +156,10 @@ class TreeBuilder final : public YAML::EventHandler {
   TreeBuilder(std::string_view text, Errors& errors) : text_(text), errors_(errors) {}
 
   // The list or map that is not complete yet; null: there is none.
-  const Node* innermost() const { return open_.empty() ? nullptr : open_.back(); }
+  const TreeNode* innermost() const { return open_.empty() ? nullptr : open_.back(); }
 
   // Null: the file has no document, or an empty one.
-  const Node* root() const { return root_; }
+  const TreeNode* root() const { return root_; }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ == 0) return;
@@ -172,7 +171,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    Node& node = Add(mark, anchor);
+    TreeNode& node = Add(mark, anchor);
     // The parser reports the next token's place, which can be lines away.
     if (!open_.empty()) node.at = LastPlace(*open_.back());
     Attach(&node);
@@ -185,9 +184,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
-    Node& node = Add(mark, anchor);
+    TreeNode& node = Add(mark, anchor);
     CheckTag(mark, tag);
-    node.kind = Node::Kind::kScalar;
+    node.kind = TreeNode::Kind::kScalar;
     node.text = value;
     node.quoted = tag == "!";
     if (node.quoted) CheckClosingQuote(mark);
@@ -196,13 +195,13 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
-    Open(mark, tag, anchor, Node::Kind::kList);
+    Open(mark, tag, anchor, TreeNode::Kind::kList);
   }
   void OnSequenceEnd() override { open_.pop_back(); }
 
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   YAML::EmitterStyle::value) override {
-    Open(mark, tag, anchor, Node::Kind::kMap);
+    Open(mark, tag, anchor, TreeNode::Kind::kMap);
   }
   void OnMapEnd() override { open_.pop_back(); }
 
@@ -213,15 +212,15 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
 
-  Node& Add(const YAML::Mark& mark, YAML::anchor_t anchor) {
+  TreeNode& Add(const YAML::Mark& mark, YAML::anchor_t anchor) {
     Count(mark);
-    Node& node = nodes_.emplace_back();
+    TreeNode& node = nodes_.emplace_back();
     node.at = PlaceOf(mark);
     if (anchor != 0) anchors_[anchor] = &node;
     return node;
   }
 
-  void Attach(const Node* node) {
+  void Attach(const TreeNode* node) {
     if (open_.empty()) {
       root_ = node;
     } else {
@@ -230,8 +229,8 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   void Open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-            Node::Kind kind) {
-    Node& node = Add(mark, anchor);
+            TreeNode::Kind kind) {
+    TreeNode& node = Add(mark, anchor);
     CheckTag(mark, tag);
     node.kind = kind;
     Attach(&node);
@@ -242,8 +241,8 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   // The key in front of a map's missing value; else the collection itself.
-  static Place LastPlace(const Node& parent) {
-    const bool value = parent.kind == Node::Kind::kMap && parent.items.size() % 2 == 1;
+  static Place LastPlace(const TreeNode& parent) {
+    const bool value = parent.kind == TreeNode::Kind::kMap && parent.items.size() % 2 == 1;
     return value ? parent.items.back()->at : parent.at;
   }
 
@@ -271,16 +270,16 @@ class TreeBuilder final : public YAML::EventHandler {
 
   const std::string_view text_;
   Errors& errors_;
-  std::deque<Node> nodes_;
-  std::unordered_map<YAML::anchor_t, const Node*> anchors_;
-  std::vector<Node*> open_;
-  const Node* root_ = nullptr;
+  std::deque<TreeNode> nodes_;
+  std::unordered_map<YAML::anchor_t, const TreeNode*> anchors_;
+  std::vector<TreeNode*> open_;
+  const TreeNode* root_ = nullptr;
   std::size_t count_ = 0;
   int documents_ = 0;
 };
 
 Failure SyntaxFailure(const YAML::Exception& exception, std::string_view text,
-                      const Node* innermost) {
+                      const TreeNode* innermost) {
   if (innermost != nullptr && exception.msg.ends_with("flow not found")) {
     return {innermost->at, "this bracket is never closed; add its partner"};
   }
@@ -419,10 +418,10 @@ class Reader {
   Reader& operator=(const Reader&) = delete;
 
   // Throws Failure when aliases make more of the file than it may be.
-  void Read(const Node& root) {
-    if (root.kind == Node::Kind::kMap) {
+  void Read(const TreeNode& root) {
+    if (root.kind == TreeNode::Kind::kMap) {
       ReadMap(root, "", keys_);
-    } else if (root.kind != Node::Kind::kNull) {
+    } else if (root.kind != TreeNode::Kind::kNull) {
       errors_.Add(root.at, "the file is " + std::string(KindName(root.kind)) +
                                "; give keys with values, such as max_clients: 1024");
     }
@@ -431,7 +430,7 @@ class Reader {
  private:
   // A value and the key it was given for, with the sections around it: "producer.mode".
   struct Value {
-    const Node& node;
+    const TreeNode& node;
     const std::string& key;
   };
   using ReadValue = std::function<void(const Value&)>;
@@ -447,18 +446,18 @@ class Reader {
     errors_.Add(v.node.at, v.key + ": " + what + "; give " + right);
   }
 
-  void Visit(const Node& node) {
+  void Visit(const TreeNode& node) {
     if (++visited_ > kMaxNodes) {
       throw Failure{node.at, "more than 20000 values, aliases followed; this is no configuration"};
     }
   }
 
-  void ReadMap(const Node& map, const std::string& prefix, const std::vector<Key>& keys) {
+  void ReadMap(const TreeNode& map, const std::string& prefix, const std::vector<Key>& keys) {
     std::vector<Place> first(keys.size());
     for (std::size_t i = 0; i + 1 < map.items.size(); i += 2) {
-      const Node& name = *map.items[i];
+      const TreeNode& name = *map.items[i];
       Visit(name);
-      if (name.kind != Node::Kind::kScalar) {
+      if (name.kind != TreeNode::Kind::kScalar) {
         errors_.Add(name.at, std::string(KindName(name.kind)) +
                                  " stands where a key belongs; give " + "a name and a colon");
         continue;
@@ -484,9 +483,9 @@ class Reader {
     Visit(v.node);
     if (key.section.empty()) {
       key.read(v);
-    } else if (v.node.kind == Node::Kind::kMap) {
+    } else if (v.node.kind == TreeNode::Kind::kMap) {
       ReadMap(v.node, v.key + ".", key.section);
-    } else if (v.node.kind != Node::Kind::kNull) {  // all its keys may be commented out
+    } else if (v.node.kind != TreeNode::Kind::kNull) {  // all its keys may be commented out
       Wrong(v, Found(v.node), "a map with keys such as " + std::string(key.section[0].name));
     }
   }
@@ -510,6 +509,7 @@ class Reader {
     }
     if (!elsewhere.empty()) return text + "did you mean " + Joined(elsewhere, " or ") + "?";
     std::vector<std::string> known;
+    known.reserve(keys.size());
     for (const Key& key : keys) known.emplace_back(key.name);
     return text + "known here: " + Joined(known, ", ");
   }
@@ -531,15 +531,15 @@ class Reader {
     return std::string(best);
   }
 
-  static std::string Found(const Node& node) {
-    if (node.kind == Node::Kind::kScalar) return Quoted(node.text) + " is a single value";
-    if (node.kind == Node::Kind::kNull) return "no value";
+  static std::string Found(const TreeNode& node) {
+    if (node.kind == TreeNode::Kind::kScalar) return Quoted(node.text) + " is a single value";
+    if (node.kind == TreeNode::Kind::kNull) return "no value";
     return "found " + std::string(KindName(node.kind));
   }
 
   // The text of a single value; null, with an error noted, when it is none.
   const std::string* Scalar(const Value& v, const std::string& right) {
-    if (v.node.kind != Node::Kind::kScalar) {
+    if (v.node.kind != TreeNode::Kind::kScalar) {
       Wrong(v, Found(v.node), right);
       return nullptr;
     }
@@ -588,6 +588,7 @@ class Reader {
   ReadValue Choice(T& to, std::initializer_list<std::pair<std::string_view, T>> list) {
     return [this, &to, choices = std::vector(list)](const Value& v) {
       std::vector<std::string> names;
+      names.reserve(choices.size());
       for (const auto& choice : choices) names.emplace_back(choice.first);
       const std::string right = Joined(names, " or ");
       const std::string* text = Scalar(v, right);
@@ -655,7 +656,7 @@ class Reader {
 
   ReadValue Time(milliseconds& to, milliseconds min) {
     return [this, &to, min](const Value& v) {
-      constexpr std::uint64_t kMax = 60 * 60'000;
+      constexpr std::uint64_t kMax = 3'600'000;
       const auto least = static_cast<std::uint64_t>(min.count());
       const auto time = Quantity(
           v, kTimeUnits, least, kMax,
@@ -713,20 +714,20 @@ class Reader {
   // Nothing means none here, as in the default file.
   ReadValue OwnerId(std::optional<uid_t>& to, IdKind kind) {
     return [this, &to, kind](const Value& v) {
-      if (v.node.kind != Node::Kind::kNull) ReadId(v, kind, to);
+      if (v.node.kind != TreeNode::Kind::kNull) ReadId(v, kind, to);
     };
   }
 
   void ReadBindAddr(const Value& v) {
     const std::string right =
         R"(HOST:PORT, "[IPV6]:PORT" (with the quotes), unix:/path, or a list of these)";
-    std::vector<const Node*> entries{&v.node};
-    if (v.node.kind == Node::Kind::kList) {
+    std::vector<const TreeNode*> entries{&v.node};
+    if (v.node.kind == TreeNode::Kind::kList) {
       entries = v.node.items;
       if (entries.empty()) return Wrong(v, "an empty list", right);
     }
     std::vector<std::string> addresses;
-    for (const Node* entry : entries) {
+    for (const TreeNode* entry : entries) {
       Visit(*entry);
       const Value value{*entry, v.key};
       const std::string* text = Scalar(value, right);
@@ -742,7 +743,7 @@ class Reader {
   }
 
   void ReadSendBuffer(const Value& v) {
-    if (v.node.kind == Node::Kind::kScalar && v.node.text == "auto") {
+    if (v.node.kind == TreeNode::Kind::kScalar && v.node.text == "auto") {
       config_.send_buffer.reset();
       return;
     }
@@ -763,15 +764,15 @@ class Reader {
   }
 
   void ReadAllow(const Value& v) {
-    if (v.node.kind != Node::Kind::kList) {
+    if (v.node.kind != TreeNode::Kind::kList) {
       return Wrong(v, Found(v.node), "a list of rules such as [{uid: root}], or [] for everyone");
     }
-    for (const Node* entry : v.node.items) ReadRule({*entry, v.key});
+    for (const TreeNode* entry : v.node.items) ReadRule({*entry, v.key});
   }
 
   void ReadRule(const Value& v) {
     Visit(v.node);
-    if (v.node.kind != Node::Kind::kMap) {
+    if (v.node.kind != TreeNode::Kind::kMap) {
       return Wrong(v, Found(v.node), "a rule such as {uid: root, verbs: [relay]}");
     }
     const std::size_t errors_before = errors_.size();
@@ -788,11 +789,11 @@ class Reader {
 
   void ReadVerbs(const Value& v, std::vector<std::string>& to) {
     const std::string right = "a list of relay and ping";
-    if (v.node.kind != Node::Kind::kList) return Wrong(v, Found(v.node), right);
+    if (v.node.kind != TreeNode::Kind::kList) return Wrong(v, Found(v.node), right);
     // An empty list reads like "nothing allowed"; to the rule it would mean everything.
     if (v.node.items.empty())
       return Wrong(v, "an empty list", right + ", or leave verbs out for all");
-    for (const Node* entry : v.node.items) {
+    for (const TreeNode* entry : v.node.items) {
       Visit(*entry);
       const Value value{*entry, v.key};
       const std::string* text = Scalar(value, right);

@@ -3,39 +3,31 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
-#include <string_view>
 
 #include "config/check.h"
 #include "config/load_yaml.h"
-
-namespace {
-
-void Require(bool condition) {
-  if (!condition) std::abort();
-}
-
-}  // namespace
+#include "fuzz/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string text(data, data + size);
   const evrelay::LoadedConfig loaded = evrelay::ParseYaml(text, "f");
-  Require(loaded.errors.size() <= 101);
+  EVRELAY_CHECK(loaded.errors.size() <= 101);
   for (const std::string& error : loaded.errors) {
-    Require(error.starts_with("f:"));
-    for (const char c : error) Require(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
+    EVRELAY_CHECK(error.starts_with("f:"));
+    for (const char c : error) EVRELAY_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
   }
   if (loaded.errors.empty()) {
     const evrelay::Config& config = loaded.config;
     for (const std::string& address : config.bind_addr) {
-      Require(evrelay::BindAddressError(address).empty());
+      EVRELAY_CHECK(evrelay::BindAddressError(address).empty());
     }
-    Require(!config.bind_addr.empty());
-    Require(config.max_clients >= 1 && config.max_message >= 1 && config.max_event >= 1);
-    Require(config.slow_subscriber.max_lag >= 4 * evrelay::kKiB);
-    Require(config.producer.mode <= 0777 && config.control.mode <= 0777);
-    for (const evrelay::AllowRule& rule : config.producer.allow) Require(rule.uid || rule.gid);
+    EVRELAY_CHECK(!config.bind_addr.empty());
+    EVRELAY_CHECK(config.max_clients >= 1 && config.max_message >= 1 && config.max_event >= 1);
+    EVRELAY_CHECK(config.slow_subscriber.max_lag >= 4 * evrelay::kKiB);
+    EVRELAY_CHECK(config.producer.mode <= 0777 && config.control.mode <= 0777);
+    for (const evrelay::AllowRule& rule : config.producer.allow)
+      EVRELAY_CHECK(rule.uid || rule.gid);
   }
   return 0;
 }
