@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <exception>
@@ -71,6 +72,12 @@ std::string Ask(Client& client) {
 
 std::string Text(const ordered_json& value) {
   if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) {
+    char text[32];
+    const auto [end, error] =
+        std::to_chars(text, text + sizeof text, value.get<double>(), std::chars_format::fixed, 1);
+    return error == std::errc() ? std::string(text, end) : value.dump();
+  }
   if (!value.is_array()) return value.dump();
   std::string text;
   for (const ordered_json& item : value) {

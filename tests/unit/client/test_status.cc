@@ -23,7 +23,7 @@ Running::Command Status(const StatusOptions& options) {
 constexpr std::string_view kRequest = "9:6:status,]";
 
 constexpr std::string_view kStatus =
-    R"({"version":"0.1.0","uptime_s":12.5,"listen":["127.0.0.1:8448","[::1]:8448"],)"
+    R"({"version":"0.1.0","uptime_s":12.52,"listen":["127.0.0.1:8448","[::1]:8448"],)"
     R"("subscribers":{"live":2,"blocked":0,"refused":{"full":0,"no-files":0},)"
     R"("closed":{"eof":3,"reset":0,"bad-size":1}},"events":{"relayed":7}})";
 
