@@ -23,6 +23,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "logging/descriptor_sink.h"
 
@@ -125,6 +126,7 @@ struct State {
   std::mutex mutex;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<DescriptorSink> early;  // for lines without a backend, made for the first one
+  std::vector<std::unique_ptr<Backend>> abandoned;
 };
 
 State& state() {
@@ -192,7 +194,8 @@ void Close(std::unique_ptr<Backend> backend) {
   if (backend->descriptor) backend->descriptor->Hurry();
   if (backend->sink->WaitDrained(std::chrono::milliseconds(300))) return;
   // The thread hangs in a write. Waiting for it could take for ever, so it keeps what it uses.
-  static_cast<void>(backend.release());
+  const std::lock_guard lock(state().mutex);
+  state().abandoned.push_back(std::move(backend));
 }
 
 spdlog::level::level_enum SpdlogLevel(LogLevel level) {

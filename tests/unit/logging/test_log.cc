@@ -31,6 +31,9 @@ LogConfig To(const std::string& target, LogLevel level = LogLevel::kInfo) {
   return config;
 }
 
+// Not time(), which lags a tick behind.
+std::time_t Now() { return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()); }
+
 std::string Contents(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   REQUIRE(file);
@@ -77,14 +80,14 @@ TEST_CASE("a line has time, level, folder and text") {
   ::setenv("TZ", "Asia/Kolkata", 1);  // must not matter
   ::tzset();
   CapturedStderr captured;
-  const std::time_t before = std::time(nullptr);
+  const std::time_t before = Now();
   SetUpLogging(To("stderr", LogLevel::kDebug));
   LogDebug("net", "one {}", 1);
   LogInfo("subscriber", "two {}", "2");
   LogWarn("relay", "three");
   LogError("daemon", "{:02}", 4);
   ShutDownLogging();
-  const std::time_t after = std::time(nullptr);
+  const std::time_t after = Now();
   ::unsetenv("TZ");
   ::tzset();
 
