@@ -1,0 +1,240 @@
+"""systemd: readiness over NOTIFY_SOCKET, and sockets passed in by name."""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import threading
+import unittest
+
+from relay import KIB, Relay, RelayCase, StartFailed, Subscriber, parse_address, patience, scaled
+
+HAS_SYSTEMD = os.environ.get("EVRELAY_SYSTEMD", "1") == "1"
+
+
+class Notify(RelayCase):
+    def setUp(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.socket.close)
+        self.path = os.path.join(self.directory(), "notify.sock")
+        self.socket.bind(self.path)
+        self.socket.settimeout(patience(10))
+
+    def expect(self, assignment):
+        """Reads messages until one has this line; returns all lines on the way."""
+        lines = []
+        while assignment not in lines:
+            lines += self.socket.recv(64 * KIB).decode().splitlines()
+        return lines
+
+    def test_ready_and_stopping(self):
+        relay = self.start(env={"NOTIFY_SOCKET": self.path})
+        self.expect("READY=1")
+        relay.signal(signal.SIGTERM)
+        self.assertNotIn("READY=1", self.expect("STOPPING=1"))
+        self.assertEqual(relay.wait(), 0)
+
+    def test_ready_comes_when_every_socket_is_open(self):
+        relay = Relay(env={"NOTIFY_SOCKET": self.path})
+        self._relays.append(relay)
+        self.addCleanup(relay.clean_up)
+        self.expect("READY=1")
+        # No patience here: what is not open now has been announced too early.
+        relay.producer().ping()
+        Subscriber(parse_address(relay.status()["listen"][0])).close()
+        relay.stop()
+
+    def test_an_abstract_address(self):
+        name = f"evrelay-test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract:
+            abstract.bind("\0" + name)
+            abstract.settimeout(patience(10))
+            self.start(env={"NOTIFY_SOCKET": "@" + name})
+            self.assertIn("READY=1", abstract.recv(64 * KIB).decode())
+
+    def test_status_has_counts(self):
+        self.start(env={"NOTIFY_SOCKET": self.path})
+        while True:
+            lines = self.socket.recv(64 * KIB).decode().splitlines()
+            told = [line for line in lines if line.startswith("STATUS=")]
+            if told:
+                break
+        self.assertRegex(told[0], r"0 subscribers")
+
+    def test_a_reload_is_told(self):
+        relay = self.start(env={"NOTIFY_SOCKET": self.path})
+        self.expect("READY=1")
+        relay.signal(signal.SIGHUP)
+        self.expect("RELOADING=1")
+        self.expect("READY=1")
+
+    def test_nobody_listens_at_the_notify_socket(self):
+        self.socket.close()
+        relay = self.start(env={"NOTIFY_SOCKET": self.path})
+        relay.producer().ping()
+
+    def test_a_full_notify_socket_does_not_block(self):
+        """A supervisor that never reads: start, reloads and stop go on."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+            full.setblocking(False)
+            try:
+                while True:
+                    full.sendto(b"x", self.path)
+            except BlockingIOError:
+                pass
+        relay = self.start(env={"NOTIFY_SOCKET": self.path})
+        relay.producer().ping()
+
+    @unittest.skipUnless(HAS_SYSTEMD, "built without libsystemd")
+    def test_the_watchdog_is_fed(self):
+        self.start(env={"NOTIFY_SOCKET": self.path, "WATCHDOG_USEC": "200000"})
+        self.expect("READY=1")
+        for _ in range(5):
+            self.expect("WATCHDOG=1")
+
+
+class Activation:
+    """Sockets that a supervisor holds, and how it passes them to each evrelay it starts."""
+
+    def __init__(self, case, sockets):
+        """sockets: (name, listening socket) pairs."""
+        self.sockets = sockets
+        for _, sock in sockets:
+            case.addCleanup(sock.close)
+
+    def start(self, args, **keywords):
+        held = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100) for _, sock in self.sockets]
+        wanted = range(3, 3 + len(held))
+
+        def place():
+            for fd, target in zip(held, wanted):
+                os.dup2(fd, target, inheritable=True)
+
+        keywords["env"] = {
+            **keywords["env"],
+            "LISTEN_FDS": str(len(held)),
+            "LISTEN_FDNAMES": ":".join(name for name, _ in self.sockets),
+        }
+        try:
+            # The shell becomes evrelay, so the process id is the same.
+            return subprocess.Popen(
+                ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', *args],
+                pass_fds=wanted,
+                preexec_fn=place,
+                **keywords,
+            )
+        finally:
+            for fd in held:
+                os.close(fd)
+
+
+def tcp_listener():
+    return socket.create_server(("127.0.0.1", 0), backlog=1000)
+
+
+def unix_listener(path):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    sock.listen(1000)
+    return sock
+
+
+@unittest.skipUnless(HAS_SYSTEMD, "built without libsystemd")
+class SocketActivation(RelayCase):
+    def setUp(self):
+        self.home = self.directory()
+        self.path = os.path.join(self.home, "producer.sock")
+
+    def test_both_ports_by_name(self):
+        tcp = tcp_listener()
+        activation = Activation(
+            self, [("producer", unix_listener(self.path)), ("subscriber", tcp)]
+        )
+        relay = self.start(
+            directory=self.home, start=activation.start, bind_addr="127.0.0.1:1"
+        )
+        self.assertEqual(relay.addresses, [tcp.getsockname()])
+        subscriber = relay.subscriber()
+        producer = relay.producer()
+        self.assertEqual(producer.request("relay", "hello"), [b"ok", b"1"])
+        subscriber.expect(b"hello")
+        relay.stop()
+        # It is the supervisor's: the path stays, and the sockets still listen.
+        self.assertTrue(os.path.exists(self.path))
+        subscriber = Subscriber(tcp.getsockname())
+        self.addCleanup(subscriber.close)
+
+    def test_several_subscriber_sockets_and_an_own_producer_socket(self):
+        sockets = [("subscriber", tcp_listener()), ("subscriber", tcp_listener())]
+        relay = self.start(start=Activation(self, sockets).start)
+        self.assertEqual(relay.addresses, [sock.getsockname() for _, sock in sockets])
+        subscribers = [relay.subscriber(address) for address in relay.addresses]
+        relay.producer().relay(b"hello")
+        for subscriber in subscribers:
+            subscriber.expect(b"hello")
+
+    def test_only_a_producer_socket(self):
+        activation = Activation(self, [("producer", unix_listener(self.path))])
+        relay = self.start(directory=self.home, start=activation.start)
+        subscriber = relay.subscriber()
+        relay.producer().relay(b"hello")
+        subscriber.expect(b"hello")
+
+    def test_sockets_that_have_no_use_are_refused(self):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        for name, sock in (
+            ("http", tcp_listener()),
+            ("producer", tcp_listener()),
+            ("subscriber", udp),
+        ):
+            with self.subTest(name):
+                with self.assertRaises(StartFailed) as failed:
+                    self.start(start=Activation(self, [(name, sock)]).start)
+                self.assertIn(failed.exception.code, (1, 2, 3))
+                self.assertIn(name, failed.exception.log)
+
+    def test_the_environment_of_somebody_else_is_ignored(self):
+        relay = self.start(env={"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "producer"})
+        relay.producer().ping()
+
+    def test_bar_16_a_restart_refuses_nobody(self):
+        """RELIABILITY bar 16: restarts by a supervisor that holds the sockets: 0 refused."""
+        tcp = tcp_listener()
+        activation = Activation(
+            self, [("producer", unix_listener(self.path)), ("subscriber", tcp)]
+        )
+        refused, connected, stop = [], [0], threading.Event()
+
+        def connect_again_and_again():
+            while not stop.is_set():
+                try:
+                    with socket.create_connection(tcp.getsockname(), patience(10)) as sock:
+                        connected[0] += 1
+                        sock.shutdown(socket.SHUT_WR)
+                        sock.recv(1)  # waits for its turn: EOF, or a reset at a stop
+                except ConnectionRefusedError as error:
+                    refused.append(error)
+                except ConnectionError:
+                    pass
+
+        clients = threading.Thread(target=connect_again_and_again)
+        clients.start()
+        try:
+            for _ in range(scaled(400)):
+                relay = self.start(directory=self.home, start=activation.start)
+                relay.wait_status(lambda s: s["subscribers"]["accepted"] > 0, "somebody came")
+                relay.stop()
+        finally:
+            # The last one waits in the backlog for a relay that serves it.
+            stop.set()
+            relay = self.start(directory=self.home, start=activation.start)
+            clients.join(patience(10))
+        self.assertFalse(clients.is_alive())
+        self.assertEqual(refused, [])
+        self.assertGreaterEqual(connected[0], scaled(400))
+
+
+if __name__ == "__main__":
+    unittest.main()
