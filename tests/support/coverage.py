@@ -7,6 +7,7 @@ the files whose branches must all be, and the totals. Exit status 1 below 90 % o
 """
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -25,9 +26,10 @@ def export(build):
     profile = build / "merged.profdata"
     raw = sorted(str(path) for path in (build / "profiles").glob("*.profraw"))
     subprocess.run(["llvm-profdata-14", "merge", "-sparse", "-o", profile, *raw], check=True)
-    programs = [build / "src" / "evrelay", *sorted((build / "tests").glob("*/unit-*"))]
-    programs += sorted((build / "tests" / "loop").glob("loop-*"))
-    programs = [path for path in programs if path.is_file()]
+    programs = [build / "src" / "evrelay"]
+    for folder in ("unit", "loop"):
+        files = sorted((build / "tests" / folder).iterdir())
+        programs += [path for path in files if path.is_file() and os.access(path, os.X_OK)]
     command = ["llvm-cov-14", "export", f"-instr-profile={profile}", str(programs[0])]
     command += [f"-object={path}" for path in programs[1:]]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
