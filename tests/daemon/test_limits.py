@@ -33,7 +33,9 @@ class Limits(RelayCase):
         relay = self.start(max_clients=1, send_buffer="4KiB")
         closing = relay.subscriber(receive_buffer=4 * KIB)
         closing.paused = True
-        relay.producer().relay(*[b"x" * 60_000] * 20)
+        producer = relay.producer()
+        producer.relay(*[b"x" * 60_000] * 20)
+        producer.ping()
         closing.half_close()
         relay.wait_status(lambda s: s["subscribers"]["closing"] == 1, "it is closing")
         relay.subscriber(wait=False).expect_end(None)
