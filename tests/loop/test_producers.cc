@@ -1,0 +1,338 @@
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "evrelay/netstring.h"
+#include "loop/relay_on_loop.h"
+#include "support/catch.h"
+#include "support/clock.h"
+
+namespace evrelay {
+namespace {
+
+using namespace std::chrono_literals;
+using netstring::EncodeList;
+
+// The answers, each as its words joined by spaces; of an error only its code.
+std::vector<std::string> Answers(std::string_view wire) {
+  std::vector<std::string> answers;
+  const netstring::Limits limits{.list = UINT32_MAX};
+  while (!wire.empty()) {
+    const netstring::Decoded frame = netstring::Decode(wire, limits);
+    REQUIRE(frame.status == netstring::Status::kFrame);
+    std::vector<std::string_view> words;
+    REQUIRE(netstring::DecodeList(frame.payload, words));
+    REQUIRE_FALSE(words.empty());
+    std::string answer(words[0]);
+    if (words.size() > 1) answer += " " + std::string(words[1]);
+    if (words[0] == "error") {
+      CHECK(words.size() == 3);
+      CHECK_FALSE(words.back().empty());
+    }
+    answers.push_back(answer);
+    wire.remove_prefix(frame.consumed);
+  }
+  return answers;
+}
+
+using Expected = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("producers: requests are answered in order") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  relay.config.max_event = 100;
+  const std::string requests = EncodeList({"ping"}) + EncodeList({"relay", "one"}) +
+                               EncodeList({"nonsense"}) + EncodeList({"relay"}) +
+                               EncodeList({"relay", ""}) + EncodeList({"ping", "x"}) + "0:]" +
+                               EncodeList({"relay", std::string(101, 'x')}) +
+                               EncodeList({"relay", std::string(100, 'x')}) + EncodeList({"ping"});
+  const bool split = GENERATE(false, true);
+  if (split) {
+    for (const char byte : requests) relay.Feed(producer, {&byte, 1});
+  } else {
+    relay.Feed(producer, requests);
+  }
+  CHECK(Answers(relay.Receive(producer)) ==
+        Expected{"ok", "ok 1", "error unknown-verb", "error bad-arguments", "error bad-arguments",
+                 "error bad-arguments", "error bad-arguments", "error too-big", "ok 1", "ok"});
+  CHECK(relay.Receive(subscriber) == "3:one," + netstring::Encode(std::string(100, 'x')));
+  CHECK(relay.counters.requests.ping == 2);
+  CHECK(relay.counters.requests.relay == 2);
+  CHECK(relay.counters.requests.errors.total() == 6);
+  CHECK(relay.counters.requests.errors[ErrorCode::kBadArguments] == 4);
+  CHECK(relay.producers.connections() == 1);
+}
+
+TEST_CASE("producers: relay without subscribers is no error") {
+  RelayOnLoop relay;
+  Peer producer = relay.Producer();
+  relay.Feed(producer, EncodeList({"relay", "one"}));
+  CHECK(Answers(relay.Receive(producer)) == Expected{"ok 0"});
+}
+
+TEST_CASE("producers: protocol errors, by name, end the connection after its answers") {
+  struct Fault {
+    std::string bytes;
+    CloseReason reason;
+    ErrorCode code;
+  };
+  const auto fault = GENERATE(values<Fault>({
+      {"x", CloseReason::kBadSize, ErrorCode::kBadSize},
+      {"4294967296:", CloseReason::kBadSize, ErrorCode::kBadSize},
+      {"1:ax", CloseReason::kBadType, ErrorCode::kBadType},
+      {"3:abc]", CloseReason::kBadList, ErrorCode::kBadList},
+      {"7:4:ping,x", CloseReason::kBadType, ErrorCode::kBadType},
+      {"8:4:ping,x]", CloseReason::kBadList, ErrorCode::kBadList},
+      {"6:4:ping]", CloseReason::kBadList, ErrorCode::kBadList},
+      {"1048577:", CloseReason::kTooBig, ErrorCode::kTooBig},
+      {"1052673:", CloseReason::kTooBig, ErrorCode::kTooBig},
+  }));
+  // SIZE of a data frame over max_event but below a request's limit shows with its type byte only.
+  const std::string padding =
+      fault.bytes == "1048577:" ? std::string(1048577, 'x') + "," : std::string();
+  CAPTURE(fault.bytes);
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer other = relay.Producer();
+  Peer producer = relay.Producer();
+  relay.Feed(producer, "3:one," + EncodeList({"ping"}) + fault.bytes + padding + "5:never,");
+  CHECK(Answers(relay.Receive(producer)) ==
+        Expected{"ok", "error " + std::string(Name(fault.code))});
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK(relay.counters.producers.closed[fault.reason] == 1);
+  CHECK(relay.counters.requests.errors[fault.code] == 1);
+  CHECK(relay.Receive(subscriber) == "3:one,");
+
+  // What it still says is thrown away, until it ends too.
+  relay.Feed(producer, "5:never,");
+  CHECK(relay.producers.connections() == 2);
+  producer.Close();
+  relay.Pump();
+  CHECK(relay.producers.connections() == 1);
+  relay.Feed(other, "3:two,");
+  CHECK(relay.Receive(subscriber) == "3:one,3:two,");
+  CHECK(relay.counters.producers.closed.total() == 1);
+}
+
+TEST_CASE("producers: a closed one that never ends its side is not waited for") {
+  RelayOnLoop relay;
+  Peer producer = relay.Producer();
+  relay.Feed(producer, "x");
+  relay.Receive(producer);
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK(relay.producers.connections() == 1);
+  AdvanceClock(6s);
+  relay.Pump();
+  CHECK(relay.producers.connections() == 0);
+}
+
+TEST_CASE("producers: the end at a frame's boundary") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  producer.Write("3:one," + EncodeList({"relay", "two"}) + EncodeList({"ping"}));
+  producer.EndWriting();
+  CHECK(Answers(relay.Receive(producer)) == Expected{"ok 1", "ok"});
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK(relay.Receive(subscriber) == "3:one,3:two,");
+  CHECK(relay.counters.producers.closed[CloseReason::kEof] == 1);
+  CHECK(relay.producers.connections() == 0);
+}
+
+TEST_CASE("producers: the end within a frame") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  producer.Write("3:one,3:tw");
+  producer.EndWriting();
+  CHECK(Answers(relay.Receive(producer)) == Expected{"error truncated"});
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK(relay.Receive(subscriber) == "3:one,");
+  CHECK(relay.counters.producers.closed[CloseReason::kTruncated] == 1);
+  CHECK(relay.producers.connections() == 0);
+}
+
+TEST_CASE("producers: events are heard although their producer is gone already") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  producer.Write(Numbered(100));
+  producer.Close();
+  CHECK(relay.Receive(subscriber) == Numbered(100));
+  CHECK(relay.producers.connections() == 0);
+}
+
+TEST_CASE("producers: unread answers pause reading, and only that producer's") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  Peer other = relay.Producer();
+  std::string requests;
+  constexpr std::size_t kCount = 400'000;
+  for (std::size_t i = 0; i < kCount; ++i) requests += "7:4:ping,]";
+  std::size_t fed = relay.Feed(producer, requests);
+  CHECK(fed < requests.size());
+  const std::uint64_t answered = relay.counters.requests.ping;
+  CHECK(answered * 8 > Producer::kPauseAnswers);
+  CHECK(answered * 8 < Producer::kPauseAnswers + 1024 * 1024);
+  CHECK(relay.counters.producers.closed.total() == 0);
+
+  relay.Feed(other, "3:one," + EncodeList({"ping"}));
+  CHECK(relay.Receive(subscriber) == "3:one,");
+  CHECK(Answers(relay.Receive(other)) == Expected{"ok"});
+  CHECK(relay.counters.requests.ping == answered + 1);
+
+  SECTION("it reads again") {
+    CHECK(relay.PumpUntil([&] {
+      producer.Read();
+      fed += producer.Write(std::string_view(requests).substr(fed));
+      return producer.received.size() >= kCount * 8;
+    }));
+    CHECK(relay.counters.requests.ping == kCount + 1);
+    std::string expected;
+    for (std::size_t i = 0; i < kCount; ++i) expected += "5:2:ok,]";
+    CHECK((producer.received == expected));
+    CHECK(relay.counters.requests.undeliverable == 0);
+  }
+  SECTION("it ends its side, then reads") {
+    producer.EndWriting();
+    CHECK(relay.PumpUntil([&] {
+      producer.Read();
+      return producer.end != Peer::End::kNone;
+    }));
+    CHECK(producer.end == Peer::End::kEof);
+    std::string expected;
+    for (std::uint64_t i = 1; i < relay.counters.requests.ping; ++i) expected += "5:2:ok,]";
+    CHECK((producer.received.substr(0, expected.size()) == expected));
+    // It may have ended within a request.
+    const bool whole = fed % 10 == 0;
+    CHECK(Answers(std::string_view(producer.received).substr(expected.size())) ==
+          (whole ? Expected{} : Expected{"error truncated"}));
+    CHECK(relay.counters.requests.undeliverable == 0);
+  }
+  SECTION("it goes away") {
+    producer.Close();
+    CHECK(relay.PumpUntil([&] { return relay.producers.connections() == 1; }));
+    CHECK(relay.counters.requests.undeliverable > 0);
+    CHECK(relay.counters.requests.undeliverable < answered);
+    CHECK(relay.counters.producers.closed[CloseReason::kReset] == 1);
+  }
+}
+
+TEST_CASE("producers: one turn takes its measure, in fair shares") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  const std::size_t count = GENERATE(1U, 2U, 10U);
+  std::vector<Peer> producers;
+  for (std::size_t i = 0; i < count; ++i) producers.push_back(relay.Producer());
+  // All of it waits in their sockets when the turn begins.
+  std::vector<std::size_t> written;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string wire = Numbered(2000, 60, static_cast<char>('a' + i));
+    const std::size_t n = producers[i].Write(wire);
+    REQUIRE(n > 50'000);
+    written.push_back(n / 64);
+  }
+  relay.Receive(subscriber);
+  CHECK(relay.largest_intake <= ProducerPort::kTurnIntake);
+
+  // Each has its fair share of the first turn's events, and all come in the end.
+  const std::size_t first_turn =
+      std::min<std::size_t>(ProducerPort::kTurnIntake, subscriber.received.size());
+  std::vector<std::size_t> early(count);
+  std::vector<std::size_t> all(count);
+  for (std::size_t at = 0; at + 64 <= subscriber.received.size(); at += 64) {
+    const auto who = static_cast<std::size_t>(subscriber.received[at + 3] - 'a');
+    REQUIRE(who < count);
+    if (at < first_turn) ++early[who];
+    ++all[who];
+  }
+  CHECK(all == written);
+  for (std::size_t i = 0; i < count; ++i) {
+    CHECK(early[i] * 64 + 128 >= std::min(first_turn / count, written[i] * 64));
+  }
+}
+
+TEST_CASE("producers: a short event does not wait behind a firehose") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer firehose = relay.Producer();
+  Peer calm = relay.Producer();
+  for (int i = 0; i < 5; ++i) {
+    const std::size_t before = relay.Receive(subscriber).size();
+    firehose.Write(Numbered(2000, 100, 'f'));
+    calm.Write("4:calm,");
+    relay.Receive(subscriber);
+    const std::size_t place = subscriber.received.find("4:calm,", before) - before;
+    CHECK(place <= ProducerPort::kTurnIntake / 2 + 110);
+  }
+}
+
+TEST_CASE("producers: what producer.allow denies reaches nobody") {
+  Config config;
+  AllowRule stranger;
+  stranger.uid = getuid() + 1;
+  AllowRule self;
+  self.uid = getuid();
+  SECTION("another user's rule") {
+    config.producer.allow = {stranger};
+    RelayOnLoop relay(config);
+    Peer subscriber = relay.Subscriber();
+    Peer producer = relay.Producer();
+    relay.Feed(producer, EncodeList({"relay", "one"}) + EncodeList({"ping"}));
+    CHECK(Answers(relay.Receive(producer)) == Expected{"error forbidden", "ok"});
+    CHECK(relay.producers.connections() == 1);
+
+    relay.Feed(producer, "3:one,3:two,");
+    CHECK(Answers(relay.Receive(producer)) == Expected{"error forbidden", "ok", "error forbidden"});
+    CHECK(producer.end == Peer::End::kEof);
+    CHECK(relay.counters.events.denied == 2);
+    CHECK(relay.counters.events.relayed == 0);
+    CHECK(relay.counters.producers.closed[CloseReason::kForbidden] == 1);
+    CHECK(relay.Receive(subscriber).empty());
+  }
+  SECTION("one's own rule") {
+    config.producer.allow = {stranger, self};
+    RelayOnLoop relay(config);
+    Peer subscriber = relay.Subscriber();
+    Peer producer = relay.Producer();
+    relay.Feed(producer, "3:one,");
+    CHECK(relay.Receive(subscriber) == "3:one,");
+
+    // A reload applies to those that are connected.
+    relay.config.producer.allow = {stranger};
+    relay.producers.OnReload();
+    relay.Feed(producer, "3:two,");
+    CHECK(Answers(relay.Receive(producer)) == Expected{"error forbidden"});
+    CHECK(relay.Receive(subscriber) == "3:one,");
+  }
+}
+
+TEST_CASE("producers: max_connections turns the surplus away at once") {
+  Config config;
+  config.producer.max_connections = 2;
+  RelayOnLoop relay(config);
+  Peer subscriber = relay.Subscriber();
+  Peer one = relay.Producer();
+  Peer two = relay.Producer();
+  Peer surplus = relay.Producer();
+  relay.Receive(surplus);
+  CHECK(surplus.end != Peer::End::kNone);
+  CHECK(relay.counters.producers.accepted == 2);
+  CHECK(relay.counters.producers.refused[RefuseReason::kFull] == 1);
+  one.Close();
+  relay.Pump();
+  Peer next = relay.Producer();
+  relay.Feed(next, "3:one,");
+  CHECK(relay.Receive(subscriber) == "3:one,");
+}
+
+}  // namespace evrelay
