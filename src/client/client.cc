@@ -17,7 +17,7 @@ namespace evrelay {
 
 namespace {
 
-constexpr std::size_t kReadSize = 256 * 1024;
+constexpr std::size_t kReadSize = std::size_t{256} * 1024;
 
 // Answers are short; the status document is a few KiB.
 constexpr netstring::Limits kAnswers{.data = netstring::Limits::kNotAccepted, .list = 16 << 20};
@@ -40,7 +40,7 @@ std::string ResolvePath(const std::string& given, bool control) {
 
   std::string tried;
   for (const std::string& candidate : ClientSocketCandidates()) {
-    const std::string path = control ? Beside(candidate) : candidate;
+    std::string path = control ? Beside(candidate) : candidate;
     struct stat info {};
     if (::stat(path.c_str(), &info) == 0 || errno == EACCES) return path;
     tried += "\n  " + path;

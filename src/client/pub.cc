@@ -20,7 +20,7 @@ namespace evrelay {
 
 namespace {
 
-constexpr std::size_t kReadSize = 256 * 1024;
+constexpr std::size_t kReadSize = std::size_t{256} * 1024;
 
 // No relay takes larger events; most take far less and say so.
 constexpr std::uint32_t kMaxEvent = 1 << 30;

@@ -26,7 +26,7 @@ namespace evrelay {
 namespace {
 
 // Output is gathered up to this size while more input is at hand.
-constexpr std::size_t kFlushSize = 256 * 1024;
+constexpr std::size_t kFlushSize = std::size_t{256} * 1024;
 
 // A descriptor that poll calls writable takes so much without waiting.
 constexpr std::size_t kWriteSize = PIPE_BUF;

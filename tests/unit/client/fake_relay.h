@@ -85,6 +85,11 @@ class Peer {
 
   std::string Read(std::size_t size) { return ReadBytes(fd_.get(), size); }
   std::string ReadAll() { return ReadToEof(fd_.get()); }
+  // Waits for the command to end its side, and reads nothing.
+  void AwaitEnd() {
+    pollfd ready{fd_.get(), POLLRDHUP, 0};
+    if (::poll(&ready, 1, kDeadline) != 1) throw std::runtime_error("the end did not come");
+  }
   void Write(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t n = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);

@@ -220,6 +220,17 @@ TEST_CASE("pub reports a relay that closes with events unread") {
         "evrelay pub: the relay closed the connection before the end; events may be lost\n");
 }
 
+TEST_CASE("pub reports a relay that leaves its last event unread") {
+  FakeRelay relay;
+  Running pub(Pub({.socket = relay.path(), .data = {"x"}}));
+  Peer peer = relay.Accept();
+  peer.AwaitEnd();
+  peer.Close();
+  CHECK(pub.ExitCode() == 1);
+  CHECK(pub.Err() ==
+        "evrelay pub: the relay closed the connection before the end; events may be lost\n");
+}
+
 TEST_CASE("pub reports a relay that closes while input is open") {
   FakeRelay relay;
   Running pub(Pub({.socket = relay.path()}));
