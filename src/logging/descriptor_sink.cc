@@ -112,7 +112,6 @@ void DescriptorSink::ReopenFor(spdlog::log_clock::time_point line_time) {
   const auto from = reopen_for_.load();
   if (from == kNever || line_time < from) return;
   reopen_for_ = kNever;
-  if (path_.empty()) return;
   try {
     fd_ = OpenFile(path_);
     torn_ = false;

@@ -33,14 +33,15 @@ class DescriptorSink final : public spdlog::sinks::sink {
 
   // Throws spdlog::spdlog_ex when the line could not be written.
   void log(const spdlog::details::log_msg& message) override;
-  // Nothing is held back here; does what Reopen asked for.
-  void flush() override { ReopenFor(kNever); }
+  void flush() override {}  // nothing is held back
 
   void set_pattern(const std::string& pattern) override;
   void set_formatter(std::unique_ptr<spdlog::formatter> formatter) override;
 
-  // Opens the file by its path once more, at the next flush or for the first line that is made
-  // after this call. Any thread.
+  bool is_file() const { return !path_.empty(); }
+
+  // Files only: opens the file by its path once more, for the first line that is made after this
+  // call. Any thread.
   void Reopen() { reopen_for_ = spdlog::log_clock::now(); }
 
   // No line waits from now on. Any thread.

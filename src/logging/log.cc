@@ -51,7 +51,6 @@ class CountingSink final : public spdlog::sinks::sink {
   }
 
   void flush() override {
-    target_->flush();
     ReportLost();
     const std::lock_guard lock(mutex_);
     if (!stopping_ || pool_.queue_size() != 0) return;
@@ -116,8 +115,8 @@ struct Backend {
   std::shared_ptr<spdlog::async_logger> logger;  // what the queue knows the sink by
   std::shared_ptr<ThreadPool> pool;
 
-  void PostFlush() {
-    pool->post_flush(std::shared_ptr(logger), spdlog::async_overflow_policy::overrun_oldest);
+  void Post(const spdlog::details::log_msg& message) {
+    pool->post_log(std::shared_ptr(logger), message, spdlog::async_overflow_policy::overrun_oldest);
   }
 };
 
@@ -189,7 +188,8 @@ std::unique_ptr<Backend> Open(const std::string& target) {
 
 void Close(std::unique_ptr<Backend> backend) {
   backend->sink->Stop();
-  backend->PostFlush();
+  backend->pool->post_flush(std::shared_ptr(backend->logger),
+                            spdlog::async_overflow_policy::overrun_oldest);
   if (backend->sink->WaitDrained(std::chrono::milliseconds(600))) return;
   if (backend->descriptor) backend->descriptor->Hurry();
   if (backend->sink->WaitDrained(std::chrono::milliseconds(300))) return;
@@ -231,9 +231,9 @@ void SetLogLevel(LogLevel level) noexcept {
 void ReopenLogFile() noexcept {
   const std::lock_guard lock(state().mutex);
   Backend* backend = state().backend.get();
-  if (backend == nullptr || !backend->descriptor) return;
+  if (backend == nullptr || !backend->descriptor || !backend->descriptor->is_file()) return;
   backend->descriptor->Reopen();
-  backend->PostFlush();
+  backend->Post({"logging", spdlog::level::info, "asked to reopen the log file"});
 }
 
 void ShutDownLogging() noexcept {
@@ -265,8 +265,7 @@ void log_internal::Write(LogLevel line_level, LogLimit* limit, std::string_view 
     const spdlog::details::log_msg message(logger, SpdlogLevel(line_level), line);
     const std::lock_guard lock(state().mutex);
     if (Backend* backend = state().backend.get()) {
-      backend->pool->post_log(std::shared_ptr(backend->logger), message,
-                              spdlog::async_overflow_policy::overrun_oldest);
+      backend->Post(message);
       return;
     }
     std::unique_ptr<DescriptorSink>& early = state().early;

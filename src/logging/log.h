@@ -34,8 +34,8 @@ void SetUpLogging(const LogConfig& config);
 void SetLogLevel(LogLevel level) noexcept;
 
 // Opens the log file by its path once more, so that it can be rotated: lines logged before go to
-// the old file, lines logged after to the new one. If that fails, the old file is kept and the log
-// says why. Nothing happens for other targets.
+// the old file, lines logged after to the new one, the first of which says so. If that fails, the
+// old file is kept and the log says why. Nothing happens for other targets.
 void ReopenLogFile() noexcept;
 
 // Writes what is queued, for at most one second.
