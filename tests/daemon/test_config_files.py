@@ -62,7 +62,7 @@ BAD = [
     ("a rule that is no map", "producer:\n  allow: [root]\n", [(2, "uid")]),
     ("a rule with an unknown key", "producer:\n  allow:\n    - {user: 0}\n", [(3, "user")]),
     ("a rule with an unknown verb", "producer:\n  allow: [{uid: 0, verbs: [fly]}]\n", [(2, "fly")]),
-    ("a rule for an unknown user", "producer:\n  allow: [{uid: nobody-at-all}]\n", [(2, "nobody-")]),
+    ("a rule for an unknown user", "producer:\n  allow: [{uid: no-such}]\n", [(2, "no-such")]),
     ("no port", "bind_addr: 127.0.0.1\n", [(1, "port")]),
     ("no host", "bind_addr: :8448\n", [(1, "host")]),
     ("a port past all ports", "bind_addr: 127.0.0.1:65536\n", [(1, "65536")]),
@@ -120,8 +120,8 @@ class BadFiles(RelayCase):
     def columns(line):
         """Where words and brackets begin, from 1; one past the end for what is missing."""
         starts = {match.start() + 1 for match in re.finditer(r"[^\s:,]+|[\[{]|\t", line)}
-        starts |= {match.start() + 1 for match in re.finditer(r"(?<=[\[{ ])\S", line)}
-        return starts | {len(line) + 1} | ({line.index("\udce9") + 1} if "\udce9" in line else set())
+        starts |= {match.start() + 1 for match in re.finditer(r"(?<=[\[{ ])\S|\udce9", line)}
+        return starts | {len(line) + 1}
 
     def test_bar_33_bad_files_are_refused_with_their_place(self):
         """RELIABILITY bar 33: 60 bad files: file:line:column, exit 2, nothing opened."""
@@ -149,7 +149,7 @@ class BadFiles(RelayCase):
             "max_clients: 10\nnetstring_format: false\nbad_frame: discard\n"
             "max_message: 1KiB\nmax_event: 2MiB\nsend_buffer: 64KiB\n"
             'producer: {socket: SOCK, mode: "0600", user: root, group: root, max_connections: 5,\n'
-            "  allow: [{uid: root}, {gid: 0, verbs: [relay]}, {uid: 1000, gid: root, verbs: [relay, ping]}]}\n"
+            "  allow: [{uid: root}, {gid: 0, verbs: [relay]}, {uid: 1000, gid: root}]}\n"
             'control:\n  socket: /run/control.sock\n  mode: "0660"\n'
             "slow_subscriber: {max_lag: 1GiB, policy: block, stall_timeout: 5s}\n"
             "log: {level: debug, target: syslog}\ndrain: 1min\n"

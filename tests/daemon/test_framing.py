@@ -1,4 +1,4 @@
-"""How both ports read frames: in any pieces, with white space between them, and what ends a peer."""
+"""How both ports read frames: in any pieces, white space between them, and what ends a peer."""
 
 import unittest
 

@@ -62,7 +62,7 @@ class Limits(RelayCase):
         relay.producer().ping()
 
     def test_bar_9_a_flood_of_connections(self):
-        """RELIABILITY bar 9: at most max_clients held, surplus closed, status answers throughout."""
+        """RELIABILITY bar 9: ≤ max_clients held, surplus closed, status answers throughout."""
         relay = self.start(max_clients=200)
         first = relay.subscriber()
         began = time.monotonic()
@@ -163,7 +163,7 @@ class FileDescriptors(RelayCase):
 
 class Idle(RelayCase):
     def test_bar_32_idle_is_free(self):
-        """RELIABILITY bar 32: idle subscribers: < 0.5 % CPU, ≤ 2 wake-ups/s; then a prompt event."""
+        """RELIABILITY bar 32: idle is < 0.5 % CPU, ≤ 2 wake-ups/s; then a prompt event."""
         relay = self.start()
         subscribers = relay.subscribers(scaled(10_000))
         producer = relay.producer()

@@ -8,9 +8,7 @@ import subprocess
 import time
 import unittest
 
-from relay import RelayCase, StartFailed, patience, pump, scaled
-
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (debug|info|warn|error) \w+: .+")
+from relay import LOG_LINE, RelayCase, StartFailed, patience, pump, scaled
 
 
 class Levels(RelayCase):
@@ -23,7 +21,7 @@ class Levels(RelayCase):
         subscriber.close()
         relay.wait_status(lambda s: s["subscribers"]["closed"]["bad-size"] == 1, "closed")
         relay.stop()
-        return {match[1] for match in map(LINE.fullmatch, relay.log_lines) if match}
+        return {match[1] for match in map(LOG_LINE.fullmatch, relay.log_lines) if match}
 
     def test_each_level_leaves_out_what_is_below(self):
         self.assertEqual(self.levels("debug"), {"debug", "info", "warn"})
@@ -42,7 +40,7 @@ class Levels(RelayCase):
         relay.wait_log("reload: done")
         relay.stop()
         for line in relay.log_lines:
-            self.assertRegex(line, LINE)
+            self.assertRegex(line, LOG_LINE)
 
 
 class Targets(RelayCase):
@@ -120,7 +118,7 @@ class Hostile(RelayCase):
         began = time.monotonic()
         count = 0
         while count < scaled(20_000) or "suppressed" not in relay.log:
-            self.assertLess(time.monotonic() - began, patience(10), "nothing about suppressed lines")
+            self.assertLess(time.monotonic() - began, patience(10), "no suppressed count")
             peers = relay.subscribers(50, wait=False)
             for peer in peers:
                 peer.send(b"oops")
@@ -150,7 +148,7 @@ class Hostile(RelayCase):
         subscriber.expect_end("eof")
         relay.stop()
         for line in relay.log_lines:
-            self.assertRegex(line, LINE)
+            self.assertRegex(line, LOG_LINE)
             self.assertNotRegex(line, r"Z error daemon: forged")
             self.assertNotRegex(line, r"[\x00-\x1f]")
 

@@ -115,7 +115,7 @@ class ManySubscribers(RelayCase):
         self.assertLess(relay.open_files(), 50)
 
     def test_bar_12_no_leak(self):
-        """RELIABILITY bar 12: connect/relay/close cycles: RSS slope < 1 KiB per 1,000, fds equal."""
+        """RELIABILITY bar 12: connect/relay/close cycles: RSS slope < 1 KiB per 1,000."""
         relay = self.start()
         producer = relay.producer()
         cycles = scaled(100_000)

@@ -34,7 +34,8 @@ class Relaying(RelayCase):
         relay = self.start()
         subscriber = relay.subscriber()
         producer = relay.producer()
-        events = [bytes(range(256)), b"\0", b"%s%d%n", b"$T(id_index)", b"5:hello,", b"\xff\xfe\n\r"]
+        events = [bytes(range(256)), b"\0", b"%s%d%n", b"$T(id_index)", b"5:hello,"]
+        events += [b"\xff\xfe\n\r"]
         producer.relay(*events)
         subscriber.expect(*events)
         for event in events:

@@ -1,4 +1,4 @@
-"""Graceful stop: what was answered `ok` arrives, in bounded time; a second signal ends it at once."""
+"""Graceful stop: what was answered `ok` arrives, in bounded time; a second signal ends it now."""
 
 import os
 import signal
