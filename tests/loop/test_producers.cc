@@ -227,6 +227,36 @@ TEST_CASE("producers: unread answers pause reading, and only that producer's") {
   }
 }
 
+TEST_CASE("producers: one that makes answers without end and reads none is closed") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer other = relay.Producer();
+  Peer producer = relay.Producer();
+  // The smallest request there is; its answer, an error, is many times larger.
+  std::string requests;
+  for (int i = 0; i < 80'000; ++i) requests += "0:]";
+  const std::size_t written = producer.Write(requests);
+  relay.Pump();
+  CHECK(relay.counters.producers.closed[CloseReason::kSlowProducer] == 1);
+  CHECK(relay.producers.connections() == 1);
+  CHECK(relay.counters.requests.errors[ErrorCode::kBadArguments] == written / 3);
+  CHECK(relay.counters.requests.undeliverable > 0);
+  CHECK(relay.counters.requests.undeliverable < written / 3);
+  relay.Feed(other, "3:one,");
+  CHECK(relay.Receive(subscriber) == "3:one,");
+}
+
+TEST_CASE("producers: one that goes away without having read its answer") {
+  RelayOnLoop relay;
+  Peer producer = relay.Producer();
+  relay.Feed(producer, EncodeList({"ping"}));
+  producer.Close();
+  relay.Pump();
+  CHECK(relay.producers.connections() == 0);
+  CHECK(relay.counters.producers.closed[CloseReason::kReset] == 1);
+  CHECK(relay.counters.producers.closed.total() == 1);
+}
+
 TEST_CASE("producers: one turn takes its measure, in fair shares") {
   RelayOnLoop relay;
   Peer subscriber = relay.Subscriber();

@@ -441,6 +441,58 @@ TEST_CASE("hub: who is not blocked has no lag, however much comes in one turn") 
   CHECK(peer->connection != nullptr);
 }
 
+TEST_CASE("hub: only those at max_lag are dealt with") {
+  const auto policy = GENERATE(SlowPolicy::kDisconnect, SlowPolicy::kSkip);
+  HubTest test(With(300, policy));
+  const auto slow = test.Admit();
+  const auto later = test.Admit();
+  slow->room = 0;
+  test.hub.RelayRun(Wire("ab"), 2, 2 * 96);
+  test.Flush();
+  later->room = 0;
+  test.hub.Relay(Payload('c'));
+  test.hub.Relay(std::string(46, 'd'));
+  test.Flush();
+  CHECK((slow->connection == nullptr) == (policy == SlowPolicy::kDisconnect));
+  REQUIRE(later->connection != nullptr);
+  CHECK(test.Dropped(DropReason::kSkipped) == (policy == SlowPolicy::kSkip ? 1 : 0));
+  test.Room(later, SIZE_MAX);
+  test.Flush();
+  CHECK(later->received == Wire("abc") + "46:" + std::string(46, 'd') + ",");
+}
+
+TEST_CASE("hub: policy skip drops no direct frames; too many of them close the connection") {
+  HubTest test(With(300, SlowPolicy::kSkip));
+  const auto slow = test.Admit();
+  slow->room = 0;
+  const auto push = [&](char fill) {
+    slow->connection->outbox().Push(test.hub.log(), Frame(netstring::Encode(Payload(fill))));
+    ++test.counters.deliveries.due;
+  };
+  test.hub.Relay(Payload('a'));
+  for (const char fill : {'1', '2', '3'}) push(fill);
+  test.Flush();
+  test.hub.RelayRun(Wire("bcd"), 3, 3 * 96);
+  test.Flush();
+  CHECK(test.Dropped(DropReason::kSkipped) == 1);
+  REQUIRE(slow->connection != nullptr);
+
+  SECTION("as many as max_lag allows") {
+    test.Room(slow, SIZE_MAX);
+    test.Flush();
+    CHECK(slow->received == Wire("123bcd"));
+  }
+  SECTION("one more") {
+    push('4');
+    test.hub.Relay(Payload('e'));
+    test.Flush();
+    CHECK(slow->connection == nullptr);
+    CHECK(test.Closed(CloseReason::kSlowSubscriber) == 1);
+    CHECK(test.Dropped(DropReason::kSlowSubscriber) == 4 + 3);
+    CHECK(test.Dropped(DropReason::kSkipped) == 2);
+  }
+}
+
 TEST_CASE("hub: policy skip keeps the newest whole frames") {
   HubTest test(With(300, SlowPolicy::kSkip));
   const auto slow = test.Admit();
@@ -549,6 +601,28 @@ TEST_CASE("hub: whoever holds producers back and takes nothing is closed as stal
   CHECK_FALSE(test.hub.holding());
   CHECK(test.Dropped(DropReason::kStalled) == 8);
   CHECK(test.hub.log().segments() == 0);
+}
+
+TEST_CASE("hub: only those that hold producers back are stalled") {
+  HubTest test(With(300, SlowPolicy::kBlock, 4s));
+  const auto dead = test.Admit();
+  const auto closing = test.Admit();
+  const auto behind = test.Admit();
+  dead->room = 0;
+  closing->room = 0;
+  behind->room = 350;
+  test.hub.RelayRun(Wire("abcd"), 4, 4 * 96);
+  test.Flush();
+  test.hub.BeginClose(*closing->connection, CloseReason::kEof);
+  test.Flush();
+  REQUIRE(test.hub.holding());
+  AdvanceClock(4100ms);
+  test.Turn();
+  CHECK(dead->connection == nullptr);
+  CHECK(closing->connection != nullptr);
+  CHECK(behind->connection != nullptr);
+  CHECK_FALSE(test.hub.holding());
+  CHECK(test.Closed(CloseReason::kStalled) == 1);
 }
 
 TEST_CASE("hub: time in which nobody was held back does not count as stalled") {
