@@ -1,5 +1,6 @@
 """Limits on connections, floods of them, and file descriptors that are used up."""
 
+import os
 import time
 import unittest
 
@@ -165,17 +166,18 @@ class Idle(RelayCase):
     def test_bar_32_idle_is_free(self):
         """RELIABILITY bar 32: idle is < 0.5 % CPU, ≤ 2 wake-ups/s; then a prompt event."""
         relay = self.start()
-        subscribers = relay.subscribers(scaled(10_000))
+        subscribers = relay.subscribers(1000)
         producer = relay.producer()
         producer.ping()
-        seconds = 3
+        seconds = scaled(60)
         wakeups, cpu = self.wakeups(relay), relay.cpu_seconds()
         began = time.monotonic()
-        pump([subscribers[0]], lambda: time.monotonic() > began + seconds)
+        pump([subscribers[0]], lambda: time.monotonic() > began + seconds, seconds + 10)
         wakeups = self.wakeups(relay) - wakeups
         cpu = relay.cpu_seconds() - cpu
         self.assertLessEqual(wakeups, 2 * seconds)
-        self.assertLessEqual(cpu, 0.01 if not SANITIZED else 0.1)  # one tick of the clock at most
+        tick = 1 / os.sysconf("SC_CLK_TCK")
+        self.assertLessEqual(cpu, 0.005 * seconds + tick)
         asked = time.monotonic()
         self.assertEqual(producer.request("relay", "x"), [b"ok", b"%d" % len(subscribers)])
         subscribers[-1].expect(b"x")
