@@ -1,4 +1,5 @@
-// The configuration file: YAML text to Config. The only user of yaml-cpp.
+// The configuration file: YAML text to Config. Here are the keys; yaml_tree reads the text, values
+// the single values.
 //
 // Strict: an unknown or repeated key, a wrong type or an impossible value is an error, each on one
 // line "FILE:LINE:COLUMN: what is wrong; what would be right". Lines and columns count from 1,
