@@ -1,8 +1,8 @@
 #include "net/listener.h"
 
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -100,7 +100,8 @@ bool IsExhausted(int error) {
   return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-UniqueFd OpenSpare() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+// Any descriptor would do; this one needs no file to exist.
+UniqueFd OpenSpare() { return UniqueFd(eventfd(0, EFD_CLOEXEC)); }
 
 }  // namespace
 

@@ -2,15 +2,42 @@
 
 #include <dlfcn.h>
 #include <netdb.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "logging/log.h"
 
 namespace evrelay {
+namespace {
+
+std::optional<rlim_t> accept_limit;
+
+// Calls the C library's function of this name under accept_limit.
+template <class Function, class... Args>
+int CallLimited(const char* name, Args... args) {
+  const auto real = reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+  if (!accept_limit) return real(args...);
+  rlimit saved;
+  getrlimit(RLIMIT_NOFILE, &saved);
+  const rlimit limited{*accept_limit, saved.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &limited);
+  const int result = real(args...);
+  const int error = errno;
+  setrlimit(RLIMIT_NOFILE, &saved);
+  errno = error;
+  return result;
+}
+
+}  // namespace
+
+AcceptLimit::AcceptLimit(rlim_t soft) { accept_limit = soft; }
+AcceptLimit::~AcceptLimit() { accept_limit.reset(); }
 
 std::vector<std::string> TempDirectory::Names() const {
   std::vector<std::string> names;
@@ -57,7 +84,17 @@ bool HasIpv6() {
 
 }  // namespace evrelay
 
-// Stands before the C library's, which it asks for literals only: no test depends on the machine's
+// These stand before the C library's functions of the same names.
+
+extern "C" int accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
+  return evrelay::CallLimited<decltype(accept4)>("accept4", fd, address, size, flags);
+}
+
+extern "C" int eventfd(unsigned count, int flags) noexcept {
+  return evrelay::CallLimited<decltype(eventfd)>("eventfd", count, flags);
+}
+
+// Asks the real one for literals only: no test depends on the machine's
 // names. freeaddrinfo frees the joined lists like one.
 extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo* hints,
                            addrinfo** result) {

@@ -57,20 +57,15 @@ class LoggedLines {
   TempDirectory directory_;
 };
 
-// Sets the soft limit of open files for as long as it lives.
-class FileLimit {
+// Sets the soft limit of open files while a Listener accepts or opens its spare descriptor, for as
+// long as it lives. All else is spared: the undefined behaviour sanitizer takes any object for
+// broken when it cannot open a pipe.
+class AcceptLimit {
  public:
-  explicit FileLimit(rlim_t soft) {
-    REQUIRE(getrlimit(RLIMIT_NOFILE, &saved_) == 0);
-    const rlimit changed{soft, saved_.rlim_max};
-    REQUIRE(setrlimit(RLIMIT_NOFILE, &changed) == 0);
-  }
-  FileLimit(const FileLimit&) = delete;
-  FileLimit& operator=(const FileLimit&) = delete;
-  ~FileLimit() { setrlimit(RLIMIT_NOFILE, &saved_); }
-
- private:
-  rlimit saved_{};
+  explicit AcceptLimit(rlim_t soft);
+  AcceptLimit(const AcceptLimit&) = delete;
+  AcceptLimit& operator=(const AcceptLimit&) = delete;
+  ~AcceptLimit();
 };
 
 // Takes root's powers away for as long as it lives, so that the kernel checks permissions. Without

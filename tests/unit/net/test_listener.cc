@@ -235,7 +235,8 @@ TEST_CASE("one turn accepts 1024 connections at most") {
     WARN("skipped: too few files may be opened here");
     return;
   }
-  const FileLimit raised(limit.rlim_max);
+  limit.rlim_cur = limit.rlim_max;
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
   const TempDirectory directory;
   Loop loop;
   Recorder recorder;
@@ -340,7 +341,7 @@ TEST_CASE("without a free descriptor every waiting peer is closed at once") {
   loop.RunUntilIdle();  // opens the backend's own descriptors
   const std::vector<UniqueFd> surplus = ConnectMany(listener, 20);
   {
-    const FileLimit full(LimitFor(0));
+    const AcceptLimit full(LimitFor(0));
     // Comes to an end: the loop does not spin.
     loop.RunUntilIdle();
   }
@@ -362,7 +363,7 @@ TEST_CASE("as many peers are kept as there are descriptors for") {
   loop.RunUntilIdle();
   const std::vector<UniqueFd> clients = ConnectMany(listener, 10);
   {
-    const FileLimit full(LimitFor(3));
+    const AcceptLimit full(LimitFor(3));
     loop.RunUntilIdle();
   }
   REQUIRE(recorder.fds.size() == 3);
@@ -379,7 +380,7 @@ TEST_CASE("using the last descriptor sheds nobody and does not pause") {
   loop.RunUntilIdle();
   const std::vector<UniqueFd> clients = ConnectMany(listener, 3);
   {
-    const FileLimit full(LimitFor(3));
+    const AcceptLimit full(LimitFor(3));
     loop.RunUntilIdle();
   }
   CHECK(recorder.fds.size() == 3);
@@ -398,7 +399,7 @@ TEST_CASE("after shedding the listener rests, then accepts again within a second
   const UniqueFd surplus = ConnectTo(listener);
   const auto begin = Loop::Now();
   {
-    const FileLimit full(LimitFor(0));
+    const AcceptLimit full(LimitFor(0));
     loop.RunUntilIdle();
   }
   REQUIRE(recorder.shed == 1);
@@ -423,7 +424,7 @@ TEST_CASE("where even the spare descriptor does not help the loop does not spin"
   const std::vector<UniqueFd> clients = ConnectMany(listener, 5);
   Turns turns(loop);
   {
-    const FileLimit nothing(0);
+    const AcceptLimit nothing(0);
     CHECK_FALSE(deadline.Run(std::chrono::milliseconds(450)));
   }
   // Four or five rests of a few turns each; spinning would take thousands.
@@ -432,7 +433,9 @@ TEST_CASE("where even the spare descriptor does not help the loop does not spin"
   CHECK(recorder.fds.empty());
   CHECK(recorder.shed == 0);
   for (const UniqueFd& fd : clients) CHECK(SeesNothing(fd.get()));
-  CHECK(logged.Take().size() == 1);
+  const std::vector<std::string> lines = logged.Take();
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0].find(": Too many open files;") != std::string::npos);
 
   recorder.on_accept = [&] {
     if (recorder.fds.size() == clients.size()) loop.Break();
@@ -449,7 +452,7 @@ TEST_CASE("a spare descriptor that was lost is there again for the next shortage
   loop.RunUntilIdle();
   const UniqueFd first = ConnectTo(listener);
   {
-    const FileLimit nothing(0);
+    const AcceptLimit nothing(0);
     loop.RunUntilIdle();
   }
   recorder.on_accept = [&] { loop.Break(); };
@@ -457,7 +460,7 @@ TEST_CASE("a spare descriptor that was lost is there again for the next shortage
   recorder.on_accept = nullptr;
   const UniqueFd surplus = ConnectTo(listener);
   {
-    const FileLimit full(LimitFor(0));
+    const AcceptLimit full(LimitFor(0));
     loop.RunUntilIdle();
   }
   CHECK(recorder.fds.size() == 1);
@@ -473,7 +476,7 @@ TEST_CASE("Stop ends a rest") {
   loop.RunUntilIdle();
   const UniqueFd surplus = ConnectTo(listener);
   {
-    const FileLimit full(LimitFor(0));
+    const AcceptLimit full(LimitFor(0));
     loop.RunUntilIdle();
   }
   REQUIRE(recorder.shed == 1);
