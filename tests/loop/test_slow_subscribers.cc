@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "evrelay/netstring.h"
 #include "loop/relay_on_loop.h"
@@ -150,6 +154,27 @@ TEST_CASE("slow subscribers: policy block holds producers back, and releases the
   CHECK(used == slow.received.size());
   CHECK(relay.counters.deliveries.dropped.total() == 0);
   CHECK(relay.hub.log().segments() == 0);
+}
+
+TEST_CASE("slow subscribers: policy block stops producers that wait for their turn") {
+  RelayOnLoop relay(With(SlowPolicy::kBlock));
+  Peer slow = relay.Subscriber();
+  std::vector<Peer> producers;
+  std::size_t written = 0;
+  for (int i = 0; i < 10; ++i) {
+    producers.push_back(relay.Producer());
+    // Whole frames, so that nothing stays behind in the end.
+    const std::string wire = Numbered(100, 1000, static_cast<char>('a' + i));
+    REQUIRE(producers.back().Write(wire) == wire.size());
+    written += wire.size();
+  }
+  REQUIRE(written > kMaxLag + 2 * ProducerPort::kTurnIntake);
+  relay.Pump();
+  CHECK(relay.hub.holding());
+  CHECK(relay.hub.MaxLag() <= kMaxLag + ProducerPort::kTurnIntake);
+  CHECK(relay.counters.events.bytes <= kMaxLag + 2 * ProducerPort::kTurnIntake);
+  CHECK(relay.Receive(slow).size() == written);
+  CHECK(relay.counters.deliveries.dropped.total() == 0);
 }
 
 TEST_CASE("slow subscribers: policy block closes one that takes no byte for stall_timeout") {

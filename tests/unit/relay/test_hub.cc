@@ -578,6 +578,7 @@ TEST_CASE("hub: whoever holds producers back and takes nothing is closed as stal
 
   AdvanceClock(6s);
   test.Room(alive, 10);
+  test.Room(dead, 0);  // a wake-up that brings nothing is no progress
   test.Turn();
   CHECK(test.hub.blocked() == 2);
   AdvanceClock(3900ms);
