@@ -180,6 +180,25 @@ class Framing(RelayCase):
                 self.expect_closed("subscribers", "truncated", before)
                 self.expect_messages(before["messages"], [b"good"])
 
+    def test_a_closed_subscriber_that_goes_on_talking_still_gets_what_was_due(self):
+        """What it sends after its bad frame is thrown away; a reset would destroy what is due."""
+        subscriber = self.relay.subscriber(receive_buffer=4 * KIB)
+        producer = self.relay.producer()
+        events = [b"%d " % number + b"x" * 5000 for number in range(100)]
+        producer.relay(*events)
+        producer.ping()
+        subscriber.paused = True
+        subscriber.send(b"oops" + b"more" * 16 * KIB)
+        self.relay.wait_status(lambda s: s["subscribers"]["live"] == 0, "it is closing")
+        subscriber.paused = False
+        # It answers whatever it gets with more of the same.
+        while not subscriber.ended:
+            seen = subscriber.taken
+            subscriber.send(b"more" * KIB)
+            subscriber.pump(lambda seen=seen: subscriber.taken > seen or subscriber.ended)
+        self.assertEqual(subscriber.ended, "eof")
+        self.assertEqual(subscriber.events, events)
+
     def test_half_a_frame_leaves_nothing_behind_for_the_next_peer(self):
         first = self.relay.subscriber()
         first.send(b"9:half a fr")
