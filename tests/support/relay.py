@@ -31,6 +31,8 @@ EVRELAY = os.environ.get("EVRELAY", "evrelay")
 SCALE = float(os.environ.get("EVRELAY_TEST_SCALE", "1"))
 SANITIZED = os.environ.get("EVRELAY_SANITIZED", "0") == "1"
 IS_ROOT = os.geteuid() == 0
+if shutil.which(EVRELAY) is None:
+    raise RuntimeError("there is no evrelay to test: set EVRELAY to the path of the binary")
 
 KIB = 1024
 MIB = 1024 * KIB
