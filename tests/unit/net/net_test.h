@@ -14,6 +14,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -32,7 +33,11 @@ class TempDirectory {
   TempDirectory() { REQUIRE(mkdtemp(path_.data()) != nullptr); }
   TempDirectory(const TempDirectory&) = delete;
   TempDirectory& operator=(const TempDirectory&) = delete;
-  ~TempDirectory() { std::filesystem::remove_all(path_); }
+  ~TempDirectory() {
+    std::error_code ignored;
+    std::filesystem::permissions(path_, std::filesystem::perms(0700), ignored);
+    std::filesystem::remove_all(path_, ignored);
+  }
 
   const std::string& path() const { return path_; }
   std::string File(const std::string& name) const { return path_ + "/" + name; }
