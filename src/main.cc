@@ -1,6 +1,7 @@
 // argv → the command → its exit code.
 
 #include <cstdio>
+#include <exception>
 #include <variant>
 
 #include "cli.h"
@@ -22,7 +23,7 @@ struct RunCommand {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const auto parsed = evrelay::ParseCommandLine(argc, argv);
   if (const auto* exit = std::get_if<evrelay::CliExit>(&parsed)) {
     std::fputs(exit->out.c_str(), stdout);
@@ -30,4 +31,7 @@ int main(int argc, char** argv) {
     return exit->code;
   }
   return std::visit(RunCommand{}, std::get<evrelay::CommandLine>(parsed).command);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "evrelay: %s\n", error.what());
+  return 1;
 }

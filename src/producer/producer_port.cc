@@ -1,6 +1,7 @@
 #include "producer/producer_port.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "logging/log.h"
@@ -43,6 +44,7 @@ void ProducerPort::Intake() {
     round.TakeAll(readable_);
     std::size_t waiting = 0;
     for (auto at = round.begin(); at != round.end(); ++at) ++waiting;
+    assert(waiting != 0);
     const std::size_t share = std::max(kMinShare, budget / waiting);
     while (budget != 0 && !round.empty()) {
       Producer& producer = round.PopFront();
