@@ -1,9 +1,9 @@
-// Daemon: the whole relay, put together. Its members stand in the order in which they start, so that
-// destruction is shutdown. Signals live here.
+// Daemon: the whole relay, put together. Its members stand in the order in which they start, so
+// that destruction is shutdown. Signals live here.
 //
-// One turn of the loop: what producers have sent is taken in, the hub flushes it to the subscribers,
-// the producers' answers go out. Nothing else writes to a subscriber.
-// Thread safety: none; it lives on the thread that constructs and runs it.
+// One turn of the loop: what producers have sent is taken in, the hub flushes it to the
+// subscribers, the producers' answers go out. Nothing else writes to a subscriber. Thread safety:
+// none; it lives on the thread that constructs and runs it.
 
 #ifndef EVRELAY_DAEMON_H_
 #define EVRELAY_DAEMON_H_

@@ -8,8 +8,9 @@
 
 namespace evrelay {
 
-// A subscriber connection: its slot (the conidx users see, lowest free first) and how often that slot
-// has been given out. A name kept past the connection's end never matches the slot's next owner.
+// A subscriber connection: its slot (the conidx users see, lowest free first) and how often that
+// slot has been given out. A name kept past the connection's end never matches the slot's next
+// owner.
 struct ConnectionId {
   std::uint32_t conidx = 0;
   std::uint32_t generation = 0;

@@ -3,8 +3,9 @@
 // a list, whose payload is a sequence of plain netstrings (as in https://tnetstrings.info).
 //
 // Bytes in, frames out: no I/O, no allocation while decoding, no state between calls. A caller that
-// has read half a frame keeps the bytes and calls again with more; `need` says how many frames' worth
-// of bytes it must hold at least, so that no buffer grows before the length has been accepted.
+// has read half a frame keeps the bytes and calls again with more; `need` says how many frames'
+// worth of bytes it must hold at least, so that no buffer grows before the length has been
+// accepted.
 //
 // Thread safety: free functions without shared state; any thread.
 
@@ -37,12 +38,18 @@ enum class Error : std::uint8_t {
 
 inline constexpr std::string_view Name(Error error) {
   switch (error) {
-    case Error::kNone: return "none";
-    case Error::kBadSize: return "bad-size";
-    case Error::kTooBig: return "too-big";
-    case Error::kBadType: return "bad-type";
-    case Error::kBadList: return "bad-list";
-    case Error::kTruncated: return "truncated";
+    case Error::kNone:
+      return "none";
+    case Error::kBadSize:
+      return "bad-size";
+    case Error::kTooBig:
+      return "too-big";
+    case Error::kBadType:
+      return "bad-type";
+    case Error::kBadList:
+      return "bad-list";
+    case Error::kTruncated:
+      return "truncated";
   }
   return "none";
 }

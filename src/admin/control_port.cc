@@ -50,7 +50,8 @@ class ControlPort::Session {
 
   bool SendAnswer() {
     while (!answer_.empty()) {
-      const ssize_t n = send(fd_.get(), answer_.data(), answer_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      const ssize_t n =
+          send(fd_.get(), answer_.data(), answer_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && errno != EAGAIN) return false;
       if (n < 0) break;
@@ -100,8 +101,7 @@ std::string ControlPort::Answer(std::string_view request) {
   }
   if (items[0] == "ping") return netstring::EncodeList({"ok"});
   if (items[0] == "status") return netstring::EncodeList({"ok", status_()});
-  return netstring::EncodeList(
-      {"error", Name(ErrorCode::kUnknownVerb), "known: status, ping"});
+  return netstring::EncodeList({"error", Name(ErrorCode::kUnknownVerb), "known: status, ping"});
 }
 
 void ControlPort::Destroy(Session& session) {

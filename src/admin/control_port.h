@@ -1,5 +1,5 @@
-// ControlPort: the Unix socket through which an operator asks the running daemon. Speaks list frames:
-// one request, one answer, in order.
+// ControlPort: the Unix socket through which an operator asks the running daemon. Speaks list
+// frames: one request, one answer, in order.
 //   status  →  ok JSON (admin/status.h)        ping  →  ok
 //
 // Memory: at most kMaxConnections; one unread answer each, as a connection is not read while it has

@@ -16,9 +16,9 @@ using netstring::Type;
 // not stay in memory for as long as its connection.
 constexpr std::size_t kKeptCapacity = 1024;
 
-// The data frames in canonical form, none empty, that `chunk` begins with; removed from it. Whatever
-// is not plainly one of these ends the run and is left to Decode, so this need not tell what it is.
-// It runs over every byte of header that producers send: hence no more than a scan.
+// The data frames in canonical form, none empty, that `chunk` begins with; removed from it.
+// Whatever is not plainly one of these ends the run and is left to Decode, so this need not tell
+// what it is. It runs over every byte of header that producers send: hence no more than a scan.
 FrameReader::Item TakeRun(std::string_view& chunk, std::int64_t max_payload) {
   FrameReader::Item run;
   run.kind = FrameReader::Kind::kRun;

@@ -20,7 +20,7 @@ namespace evrelay {
 class FrameReader {
  public:
   enum class Kind : std::uint8_t {
-    kRun,    // NextRun only: `wire` holds `frames` data frames in canonical form, none of them empty
+    kRun,  // NextRun only: `wire` holds `frames` data frames in canonical form, none of them empty
     kFrame,  // one frame: `type`, `payload`
     kMore,   // the chunk is used up
     kError,  // `error`; only Discard or the end may follow
@@ -39,12 +39,12 @@ class FrameReader {
   // call and as long as the bytes under `chunk`.
   Item Next(std::string_view& chunk, const netstring::Limits& limits);
 
-  // The same, but data frames that stand in `chunk` in the form a subscriber gets are taken together,
-  // so that they can be copied at once.
+  // The same, but data frames that stand in `chunk` in the form a subscriber gets are taken
+  // together, so that they can be copied at once.
   Item NextRun(std::string_view& chunk, const netstring::Limits& limits);
 
-  // After kError: forgets the unfinished frame and the rest of `chunk`; the next read starts afresh.
-  // Returns the number of bytes thrown away.
+  // After kError: forgets the unfinished frame and the rest of `chunk`; the next read starts
+  // afresh. Returns the number of bytes thrown away.
   std::size_t Discard(std::string_view& chunk);
 
   // At EOF: kTruncated inside a frame, else kNone.

@@ -22,7 +22,8 @@ constexpr std::size_t kEchoedBytes = 32;
 
 Request RequestParser::Parse(std::string_view payload, std::size_t max_event) {
   if (!netstring::DecodeList(payload, items_)) {
-    return Fail(ErrorCode::kBadList, "the list is not a sequence of netstrings; \"4:ping,\" is one");
+    return Fail(ErrorCode::kBadList,
+                "the list is not a sequence of netstrings; \"4:ping,\" is one");
   }
   if (items_.empty()) {
     return Fail(ErrorCode::kBadArguments, "an empty list; it begins with a verb: relay, ping");
@@ -47,9 +48,9 @@ Request RequestParser::Parse(std::string_view payload, std::size_t max_event) {
     if (items_.size() != 1) return Fail(ErrorCode::kBadArguments, "ping takes no argument");
     return request;
   }
-  return Fail(ErrorCode::kUnknownVerb, "there is no verb '" +
-                                           std::string(verb.substr(0, kEchoedBytes)) +
-                                           "'; known: relay, ping");
+  return Fail(
+      ErrorCode::kUnknownVerb,
+      "there is no verb '" + std::string(verb.substr(0, kEchoedBytes)) + "'; known: relay, ping");
 }
 
 void AppendOk(std::string& out) { out += "5:2:ok,]"; }

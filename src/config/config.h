@@ -28,23 +28,23 @@ enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarn, kError };
 // Who may use the producer port. A rule matches when every id it names is the peer's.
 struct AllowRule {
   std::optional<uid_t> uid;
-  std::optional<gid_t> gid;          // the peer's primary or one of its supplementary groups
-  std::vector<std::string> verbs;    // empty: all
+  std::optional<gid_t> gid;        // the peer's primary or one of its supplementary groups
+  std::vector<std::string> verbs;  // empty: all
 
   friend bool operator==(const AllowRule&, const AllowRule&) = default;
 };
 
 struct ProducerConfig {
-  std::string socket;                // empty until DefaultSocketPath has been applied
+  std::string socket;  // empty until DefaultSocketPath has been applied
   mode_t mode = 0660;
-  std::optional<uid_t> user;         // none: the process's own
+  std::optional<uid_t> user;  // none: the process's own
   std::optional<gid_t> group;
   std::uint32_t max_connections = 256;
-  std::vector<AllowRule> allow;      // empty: whoever may open the socket
+  std::vector<AllowRule> allow;  // empty: whoever may open the socket
 };
 
 struct ControlConfig {
-  std::string socket;                // empty: control.sock beside the producer's
+  std::string socket;  // empty: control.sock beside the producer's
   mode_t mode = 0600;
 };
 
@@ -56,7 +56,7 @@ struct SlowSubscriberConfig {
 
 struct LogConfig {
   LogLevel level = LogLevel::kInfo;
-  std::string target = "stderr";     // stderr | syslog | journald | a file's absolute path
+  std::string target = "stderr";  // stderr | syslog | journald | a file's absolute path
 };
 
 struct Config {
@@ -64,9 +64,9 @@ struct Config {
   std::uint32_t max_clients = 1024;
   bool netstring_format = true;
   BadFrame bad_frame = BadFrame::kClose;
-  std::uint32_t max_message = 64 * kKiB;      // bytes, one message from a subscriber
-  std::uint32_t max_event = 1 * kMiB;         // bytes, one event from a producer
-  std::optional<std::uint32_t> send_buffer;   // bytes of SO_SNDBUF; none: auto
+  std::uint32_t max_message = 64 * kKiB;     // bytes, one message from a subscriber
+  std::uint32_t max_event = 1 * kMiB;        // bytes, one event from a producer
+  std::optional<std::uint32_t> send_buffer;  // bytes of SO_SNDBUF; none: auto
   ProducerConfig producer;
   ControlConfig control;
   SlowSubscriberConfig slow_subscriber;

@@ -37,9 +37,7 @@ class IoEvent {
   ~IoEvent() { ev_io_stop(loop_->raw(), &watcher_); }
 
   int fd() const { return watcher_.fd; }
-  unsigned watched() const {
-    return static_cast<unsigned>(watcher_.events) & (kRead | kWrite);
-  }
+  unsigned watched() const { return static_cast<unsigned>(watcher_.events) & (kRead | kWrite); }
 
   // Watches exactly `events` from now on; 0 stops.
   void Watch(unsigned events) {

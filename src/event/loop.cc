@@ -5,7 +5,8 @@
 namespace evrelay {
 
 Loop::Loop() : loop_(ev_loop_new(EVFLAG_AUTO)) {
-  if (loop_ == nullptr) throw std::runtime_error("cannot create an event loop: no libev backend works here");
+  if (loop_ == nullptr)
+    throw std::runtime_error("cannot create an event loop: no libev backend works here");
   ev_set_userdata(loop_, this);
 }
 

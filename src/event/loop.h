@@ -29,7 +29,9 @@ class Loop {
   // Monotonic time; never steps.
   static std::chrono::steady_clock::time_point Now() { return std::chrono::steady_clock::now(); }
 
-  struct ev_loop* raw() { return loop_; }
+  struct ev_loop* raw() {
+    return loop_;
+  }
 
   // Called by every watcher's trampoline; RunUntilIdle looks whether it moved.
   static void Touch(struct ev_loop* loop) { ++static_cast<Loop*>(ev_userdata(loop))->dispatched_; }

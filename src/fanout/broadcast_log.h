@@ -12,8 +12,8 @@
 //   only, when nobody is pinned there and mark() is past them.
 //
 // Invariants: bytes below `used` never move and never change; front.base <= every reader's position
-// <= end(); a frame starts at end(), and at mark(). Segments come from a last-in-first-out list of free
-// ones, so that the log stays in the cache as long as nobody lags.
+// <= end(); a frame starts at end(), and at mark(). Segments come from a last-in-first-out list of
+// free ones, so that the log stays in the cache as long as nobody lags.
 //
 // Memory: the segments that readers pin, and up to kFreeSegments more.
 // Thread safety: none; the loop thread.

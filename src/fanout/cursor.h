@@ -1,5 +1,5 @@
-// Cursor: a reader's place in the broadcast log. Pinned to a segment while the reader is behind; else
-// the reader stands at the log's mark(). Moved by the log alone.
+// Cursor: a reader's place in the broadcast log. Pinned to a segment while the reader is behind;
+// else the reader stands at the log's mark(). Moved by the log alone.
 
 #ifndef EVRELAY_FANOUT_CURSOR_H_
 #define EVRELAY_FANOUT_CURSOR_H_

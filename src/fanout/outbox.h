@@ -45,8 +45,8 @@ class Outbox {
   std::size_t Gather(const BroadcastLog& log, iovec* pieces, std::size_t max) const;
 
   // The first `bytes` of what Gather gave have been sent; 0 when the socket took none. Called once
-  // for each Gather that gave something, within a flush. Once `drained`, nothing is due: this outbox
-  // is not to be touched again before the log's Mark(), and never again after Stop.
+  // for each Gather that gave something, within a flush. Once `drained`, nothing is due: this
+  // outbox is not to be touched again before the log's Mark(), and never again after Stop.
   struct Consumed {
     std::uint64_t written = 0;  // frames that now count as written
     bool drained = false;

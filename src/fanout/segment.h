@@ -16,7 +16,7 @@ struct Segment {
   static constexpr std::uint32_t kNone = UINT32_MAX;
 
   Segment* next = nullptr;
-  Position base = 0;                  // position of data[0]
+  Position base = 0;  // position of data[0]
   std::uint32_t used = 0;
   std::uint32_t pins = 0;             // cursors that stand here
   std::uint32_t first_frame = kNone;  // offset of the first frame that starts here

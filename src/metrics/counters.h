@@ -36,42 +36,42 @@ class ReasonCounts {
 
 struct Counters {
   struct {
-    std::uint64_t accepted = 0;                // connections let in
-    ReasonCounts<RefuseReason> refused;        // turned away at accept
+    std::uint64_t accepted = 0;          // connections let in
+    ReasonCounts<RefuseReason> refused;  // turned away at accept
     ReasonCounts<CloseReason> closed;
   } subscribers, producers;
 
   struct {
-    std::uint64_t relayed = 0;                 // events taken into the log, from data frames or requests
-    std::uint64_t bytes = 0;                   // their payload
-    std::uint64_t denied = 0;                  // data frames refused by producer.allow
+    std::uint64_t relayed = 0;  // events taken into the log, from data frames or requests
+    std::uint64_t bytes = 0;    // their payload
+    std::uint64_t denied = 0;   // data frames refused by producer.allow
   } events;
 
   struct {
-    std::uint64_t due = 0;                     // events times the subscribers each was for
-    std::uint64_t written = 0;                 // wholly handed to the kernel
+    std::uint64_t due = 0;      // events times the subscribers each was for
+    std::uint64_t written = 0;  // wholly handed to the kernel
     ReasonCounts<DropReason> dropped;
   } deliveries;
 
   struct {
-    std::uint64_t received = 0;                // frames (raw mode: chunks) from subscribers
+    std::uint64_t received = 0;  // frames (raw mode: chunks) from subscribers
     std::uint64_t bytes = 0;
-    std::uint64_t discarded_bytes = 0;         // thrown away by bad_frame: discard
-    std::uint64_t dropped_no_hook = 0;         // no script is there to hear them
+    std::uint64_t discarded_bytes = 0;  // thrown away by bad_frame: discard
+    std::uint64_t dropped_no_hook = 0;  // no script is there to hear them
   } messages;
 
   struct {
     std::uint64_t relay = 0;
     std::uint64_t ping = 0;
-    ReasonCounts<ErrorCode> errors;            // `error CODE` answers given
-    std::uint64_t undeliverable = 0;           // answers whose producer was gone
+    ReasonCounts<ErrorCode> errors;   // `error CODE` answers given
+    std::uint64_t undeliverable = 0;  // answers whose producer was gone
   } requests;
 
   struct {
-    std::uint64_t turns = 0;                   // times the loop went round
-    std::uint64_t sends = 0;                   // sendmsg calls to subscribers
-    std::uint64_t short_writes = 0;            // of these, those that did not take everything
-    std::uint64_t holds = 0;                   // times policy block stopped reading producers
+    std::uint64_t turns = 0;         // times the loop went round
+    std::uint64_t sends = 0;         // sendmsg calls to subscribers
+    std::uint64_t short_writes = 0;  // of these, those that did not take everything
+    std::uint64_t holds = 0;         // times policy block stopped reading producers
   } loop;
 };
 

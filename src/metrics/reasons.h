@@ -20,23 +20,23 @@ enum class CloseReason : std::uint8_t {
   kBadType,
   kBadList,
   kTooBig,
-  kForbidden,       // a producer sent an event that producer.allow denies
-  kSlowProducer,    // a producer does not read its answers
-  kDrain,           // evrelay is stopping
+  kForbidden,     // a producer sent an event that producer.allow denies
+  kSlowProducer,  // a producer does not read its answers
+  kDrain,         // evrelay is stopping
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(CloseReason::kCount)>
-    kCloseReasonNames{"eof",      "reset",    "slow-subscriber", "stalled",
-                      "truncated", "bad-size", "bad-type",        "bad-list",
-                      "too-big",  "forbidden", "slow-producer",   "drain"};
+    kCloseReasonNames{"eof",       "reset",     "slow-subscriber", "stalled",
+                      "truncated", "bad-size",  "bad-type",        "bad-list",
+                      "too-big",   "forbidden", "slow-producer",   "drain"};
 
 // Why a frame that was due to a subscriber was never wholly handed to the kernel.
 enum class DropReason : std::uint8_t {
-  kClosing,         // it did not take what was due within the 5 s after its close
+  kClosing,  // it did not take what was due within the 5 s after its close
   kReset,
   kSlowSubscriber,
-  kSkipped,         // policy skip moved the subscriber past it
+  kSkipped,  // policy skip moved the subscriber past it
   kStalled,
   kDrain,
   kCount,
@@ -47,8 +47,8 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(DropReaso
 
 // Why a connection was turned away at the door.
 enum class RefuseReason : std::uint8_t {
-  kFull,      // max_clients or producer.max_connections
-  kNoFiles,   // the process's or the system's file descriptors are used up
+  kFull,     // max_clients or producer.max_connections
+  kNoFiles,  // the process's or the system's file descriptors are used up
   kCount,
 };
 

@@ -24,9 +24,9 @@ class Permissions {
   std::bitset<kVerbNames.size()> verbs_;
 };
 
-// The union of the rules that match the peer. No rules at all: everything, as who may open the socket
-// is then the only rule. A peer that the kernel does not name matches no rule. `ping` is always
-// allowed: it shows nothing but that the relay is alive.
+// The union of the rules that match the peer. No rules at all: everything, as who may open the
+// socket is then the only rule. A peer that the kernel does not name matches no rule. `ping` is
+// always allowed: it shows nothing but that the relay is alive.
 Permissions Evaluate(const std::vector<AllowRule>& rules,
                      const std::optional<PeerCredentials>& peer);
 

@@ -63,13 +63,10 @@ Producer::Producer(ProducerPort& port, UniqueFd fd)
 
 Producer::~Producer() { port_.counters_.requests.undeliverable += UnsentAnswers(); }
 
-void Producer::UpdatePermissions() {
-  permissions_ = Evaluate(port_.config_.producer.allow, peer_);
-}
+void Producer::UpdatePermissions() { permissions_ = Evaluate(port_.config_.producer.allow, peer_); }
 
 void Producer::UpdateWatch() {
-  const bool read =
-      closing_ ? !ended_ : !port_.held_ && unsent() <= kPauseAnswers;
+  const bool read = closing_ ? !ended_ : !port_.held_ && unsent() <= kPauseAnswers;
   event_.Watch((read ? IoEvent::kRead : 0U) | (blocked_ ? IoEvent::kWrite : 0U));
   if (!read) static_cast<ListHook<ReadableTag>&>(*this).Unlink();
 }
@@ -80,7 +77,8 @@ void Producer::OnReady(unsigned ready) noexcept {
     port_.answering_.PushBack(*this);
     UpdateWatch();
   }
-  // Read in the turn's intake, when it is this producer's turn. One that already waits keeps its place.
+  // Read in the turn's intake, when it is this producer's turn. One that already waits keeps its
+  // place.
   if ((ready & IoEvent::kRead) != 0 && !static_cast<ListHook<ReadableTag>&>(*this).linked()) {
     port_.readable_.PushBack(*this);
   }
@@ -194,8 +192,8 @@ void Producer::AnswerError(ErrorCode code, std::string_view text) {
 
 bool Producer::SendAnswers() {
   while (unsent() != 0) {
-    const ssize_t n = send(fd_.get(), answers_.data() + answers_sent_, unsent(),
-                           MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t n =
+        send(fd_.get(), answers_.data() + answers_sent_, unsent(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) {

@@ -2,10 +2,9 @@
 // requests, each answered by one list frame, in order.
 //
 // Life: open; closing once it has ended its side, broken the protocol or the relay drains: then its
-// answers are still written, its input is thrown away until it ends its side too, and it is destroyed.
-// Memory: unread answers above kPauseAnswers pause its reading, above kMaxAnswers it is destroyed;
-// one unfinished frame.
-// Thread safety: none; the loop thread.
+// answers are still written, its input is thrown away until it ends its side too, and it is
+// destroyed. Memory: unread answers above kPauseAnswers pause its reading, above kMaxAnswers it is
+// destroyed; one unfinished frame. Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_PRODUCER_PRODUCER_H_
 #define EVRELAY_PRODUCER_PRODUCER_H_

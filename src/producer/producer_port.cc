@@ -16,19 +16,14 @@ constexpr std::string_view kLogger = "producer";
 
 ProducerPort::ProducerPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
                            UniqueFd activated)
-    : loop_(loop),
-      hub_(hub),
-      config_(config),
-      counters_(counters),
-      scratch_(kTurnIntake, '\0') {
+    : loop_(loop), hub_(hub), config_(config), counters_(counters), scratch_(kTurnIntake, '\0') {
   Listener::Handler& handler = *this;
   if (activated) {
     listener_.emplace(loop, std::move(activated), handler);
     return;
   }
   const ProducerConfig& producer = config.producer;
-  path_.emplace(
-      UnixSocketOptions{producer.socket, producer.mode, producer.user, producer.group});
+  path_.emplace(UnixSocketOptions{producer.socket, producer.mode, producer.user, producer.group});
   listener_.emplace(loop, path_->TakeListener(), handler, "unix:" + producer.socket);
 }
 
@@ -104,7 +99,9 @@ void ProducerPort::OnAccept(UniqueFd fd, const SocketAddress&) noexcept {
   all_.PushBack(*new Producer(*this, std::move(fd)));
 }
 
-void ProducerPort::OnAcceptShed() noexcept { ++counters_.producers.refused[RefuseReason::kNoFiles]; }
+void ProducerPort::OnAcceptShed() noexcept {
+  ++counters_.producers.refused[RefuseReason::kNoFiles];
+}
 
 void ProducerPort::Destroy(Producer& producer) {
   --connections_;

@@ -1,10 +1,9 @@
 // ProducerPort: the Unix socket where events come in, and who is connected to it.
 //
 // Intake is bounded by the turn: all producers together are read kTurnIntake bytes, in turns and in
-// fair shares, so that one firehose neither starves the others nor delays the flush. The daemon calls
-// Intake, then the hub's Flush, then SendAnswers: an `ok` is never written before its event is in the
-// log.
-// Thread safety: none; the loop thread.
+// fair shares, so that one firehose neither starves the others nor delays the flush. The daemon
+// calls Intake, then the hub's Flush, then SendAnswers: an `ok` is never written before its event
+// is in the log. Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_PRODUCER_PRODUCER_PORT_H_
 #define EVRELAY_PRODUCER_PRODUCER_PORT_H_

@@ -1,8 +1,8 @@
-// Connection: what the hub knows of a subscriber: an outbox, a name, and a way to send. The rest of a
-// subscriber is its port's business.
+// Connection: what the hub knows of a subscriber: an outbox, a name, and a way to send. The rest of
+// a subscriber is its port's business.
 //
-// Life: Live from Hub::Admit; Closing from Hub::BeginClose, when no more is for it and what was due is
-// still sent; then lingering until its peer has ended too; then destroyed by the hub, its owner.
+// Life: Live from Hub::Admit; Closing from Hub::BeginClose, when no more is for it and what was due
+// is still sent; then lingering until its peer has ended too; then destroyed by the hub, its owner.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_RELAY_CONNECTION_H_
@@ -43,8 +43,8 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   virtual void StopReading() noexcept = 0;
 
   // All that was due has been sent: end our side. False: nothing to wait for, destroy it now. True:
-  // it throws away what the peer still sends, as unread bytes would turn the close into a reset that
-  // can take sent frames with it, and calls Hub::OnGone when the peer has ended its side.
+  // it throws away what the peer still sends, as unread bytes would turn the close into a reset
+  // that can take sent frames with it, and calls Hub::OnGone when the peer has ended its side.
   virtual bool Linger() noexcept = 0;
 
   // It is to be destroyed with frames unsent: make the peer see a reset, not an orderly end.

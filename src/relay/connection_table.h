@@ -1,6 +1,6 @@
-// ConnectionTable: conidx → live connection. The lowest free conidx is given out first, as evapi does;
-// each time with a new generation, so that a name kept too long never finds the slot's next owner.
-// Thread safety: none; the loop thread. Owns no connection.
+// ConnectionTable: conidx → live connection. The lowest free conidx is given out first, as evapi
+// does; each time with a new generation, so that a name kept too long never finds the slot's next
+// owner. Thread safety: none; the loop thread. Owns no connection.
 
 #ifndef EVRELAY_RELAY_CONNECTION_TABLE_H_
 #define EVRELAY_RELAY_CONNECTION_TABLE_H_

@@ -34,7 +34,8 @@ Hub::~Hub() {
   }
 }
 
-// --- verbs ------------------------------------------------------------------------------------------
+// --- verbs
+// ------------------------------------------------------------------------------------------
 
 void Hub::RelayRun(std::string_view wire, std::uint32_t frames, std::uint64_t payload_bytes) {
   if (!config_.netstring_format) {
@@ -60,7 +61,8 @@ std::size_t Hub::Relay(std::string_view payload) {
   return live();
 }
 
-// --- connections ------------------------------------------------------------------------------------
+// --- connections
+// ------------------------------------------------------------------------------------
 
 Connection& Hub::Admit(std::unique_ptr<Connection> owned) {
   Connection& connection = *owned.release();
@@ -143,18 +145,27 @@ void Hub::MoveTo(Connection& connection, Connection::Queue queue) {
   if (connection.queue_ == Queue::kBlocked) --blocked_count_;
   connection.queue_ = queue;
   switch (queue) {
-    case Queue::kNone: static_cast<ListHook<SendQueueTag>&>(connection).Unlink(); break;
-    case Queue::kCaughtUp: caught_up_.PushBack(connection); break;
-    case Queue::kDue: due_.PushBack(connection); break;
+    case Queue::kNone:
+      static_cast<ListHook<SendQueueTag>&>(connection).Unlink();
+      break;
+    case Queue::kCaughtUp:
+      caught_up_.PushBack(connection);
+      break;
+    case Queue::kDue:
+      due_.PushBack(connection);
+      break;
     case Queue::kBlocked:
       blocked_.PushBack(connection);
       ++blocked_count_;
       break;
-    case Queue::kLingering: lingering_.PushBack(connection); break;
+    case Queue::kLingering:
+      lingering_.PushBack(connection);
+      break;
   }
 }
 
-// --- turns ------------------------------------------------------------------------------------------
+// --- turns
+// ------------------------------------------------------------------------------------------
 
 void Hub::Flush() {
   if (log_.end() != log_.mark()) due_.TakeAll(caught_up_);
@@ -257,7 +268,8 @@ void Hub::OnStalled() noexcept {
   // The flush that ends this turn sees who still holds producers back and sets the timer again.
 }
 
-// --- the end ----------------------------------------------------------------------------------------
+// --- the end
+// ----------------------------------------------------------------------------------------
 
 void Hub::Drain() {
   for (SendQueue* queue : {&caught_up_, &due_, &blocked_}) {
@@ -298,7 +310,8 @@ void Hub::OnDeadline() noexcept {
   ScheduleDeadline();
 }
 
-// --- for status -------------------------------------------------------------------------------------
+// --- for status
+// -------------------------------------------------------------------------------------
 
 std::uint64_t Hub::MaxLag() {
   std::uint64_t max = 0;

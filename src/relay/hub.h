@@ -1,15 +1,16 @@
 // Hub: where every event passes. Its methods are the verbs; producers (and later hooks) call them.
 //
 // An event is appended to the log and touches no subscriber. Once a turn of the loop, Flush sends
-// each subscriber everything due to it. So k events of a turn share one send, a single event leaves at
-// once, and nobody who is not blocked ever lags.
+// each subscriber everything due to it. So k events of a turn share one send, a single event leaves
+// at once, and nobody who is not blocked ever lags.
 //
 // Every connection is in exactly one queue:
 //   caught up  has been sent everything up to the log's mark; sent to when there are new events
 //   due        has something of its own: sent to in the next flush
 //   blocked    its socket is full; waits for OnWritable
 //   lingering  closed on our side, waits for the peer's end
-// Those that are closing with frames still due are also in closing_, in the order of their deadlines.
+// Those that are closing with frames still due are also in closing_, in the order of their
+// deadlines.
 //
 // Memory: the log holds at most what the slowest subscriber lags, which max_lag bounds: policy
 // disconnect and skip exactly, up to one turn's intake and one frame; policy block by holding()
@@ -68,7 +69,8 @@ class Hub {
   // connection that is closing already stays as it is.
   void BeginClose(Connection& connection, CloseReason reason);
 
-  // The connection's peer is gone, for good: destroys it. A live one is closed by this for `reason`.
+  // The connection's peer is gone, for good: destroys it. A live one is closed by this for
+  // `reason`.
   void OnGone(Connection& connection, CloseReason reason);
 
   // The socket of a blocked connection takes bytes again.

@@ -15,12 +15,18 @@ namespace {
 
 CloseReason ReasonOf(netstring::Error error) {
   switch (error) {
-    case netstring::Error::kBadSize: return CloseReason::kBadSize;
-    case netstring::Error::kTooBig: return CloseReason::kTooBig;
-    case netstring::Error::kBadType: return CloseReason::kBadType;
-    case netstring::Error::kBadList: return CloseReason::kBadList;
-    case netstring::Error::kTruncated: return CloseReason::kTruncated;
-    case netstring::Error::kNone: break;
+    case netstring::Error::kBadSize:
+      return CloseReason::kBadSize;
+    case netstring::Error::kTooBig:
+      return CloseReason::kTooBig;
+    case netstring::Error::kBadType:
+      return CloseReason::kBadType;
+    case netstring::Error::kBadList:
+      return CloseReason::kBadList;
+    case netstring::Error::kTruncated:
+      return CloseReason::kTruncated;
+    case netstring::Error::kNone:
+      break;
   }
   return CloseReason::kEof;
 }

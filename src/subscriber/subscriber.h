@@ -56,9 +56,9 @@ class Subscriber final : public Connection {
   SubscriberContext& context_;
   IoEvent event_;  // its descriptor is owned: closed by the destructor, after the watch has ended
   SocketAddress peer_;
-  bool talked_ = false;      // it has ever sent something
-  bool ended_ = false;       // its EOF has been read
-  bool lingering_ = false;   // our side has ended; waiting for the peer's
+  bool talked_ = false;     // it has ever sent something
+  bool ended_ = false;      // its EOF has been read
+  bool lingering_ = false;  // our side has ended; waiting for the peer's
   FrameReader reader_;
 };
 

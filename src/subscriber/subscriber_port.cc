@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::string_view kLogger = "subscriber";
 
-// SO_SNDBUF for peers on this machine, where the kernel's own tuning is too careful. A peer far away
-// needs that tuning, which any fixed size would switch off.
+// SO_SNDBUF for peers on this machine, where the kernel's own tuning is too careful. A peer far
+// away needs that tuning, which any fixed size would switch off.
 constexpr std::uint32_t kLocalSendBuffer = 256 * 1024;
 
 // Who may open a subscriber socket: the port has no other access rule, as on loopback.

@@ -1,6 +1,5 @@
-// SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients, and makes each
-// a Subscriber of the hub.
-// Thread safety: none; the loop thread.
+// SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients, and makes
+// each a Subscriber of the hub. Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
