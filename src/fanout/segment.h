@@ -12,7 +12,7 @@
 namespace evrelay {
 
 struct Segment {
-  static constexpr std::uint32_t kSize = 1024 * 1024;
+  static constexpr std::uint32_t kSize = 512 * 1024;
   static constexpr std::uint32_t kNone = UINT32_MAX;
 
   Segment* next = nullptr;

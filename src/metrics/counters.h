@@ -48,8 +48,9 @@ struct Counters {
   } events;
 
   struct {
-    std::uint64_t due = 0;      // events times the subscribers each was for
-    std::uint64_t written = 0;  // wholly handed to the kernel
+    std::uint64_t due = 0;  // events times the subscribers each was for
+    // Wholly handed to the kernel. Of a subscriber that is behind: counted when it has caught up.
+    std::uint64_t written = 0;
     ReasonCounts<DropReason> dropped;
   } deliveries;
 
