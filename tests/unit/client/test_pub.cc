@@ -307,11 +307,12 @@ TEST_CASE("pub says what to do when no relay is there") {
     CHECK(err.find("connect " + directory + "/env.sock: No such file") != err.npos);
     ::unsetenv("EVRELAY_SOCKET");
   }
-  SECTION("none of the default paths exists") {
-    Running pub(Pub({.data = {"x"}}));
-    CHECK(pub.ExitCode() == 1);
-    err = pub.Err();
-    if (::access("/run/evrelay/producer.sock", F_OK) != 0) {
+  // A relay that runs on this machine would be found, and would get the event.
+  if (::access("/run/evrelay/producer.sock", F_OK) != 0) {
+    SECTION("none of the default paths exists") {
+      Running pub(Pub({.data = {"x"}}));
+      CHECK(pub.ExitCode() == 1);
+      err = pub.Err();
       CHECK(err.find("  " + directory + "/evrelay/producer.sock\n") != err.npos);
       CHECK(err.find("  /run/evrelay/producer.sock\n") != err.npos);
       CHECK(err.find("--socket PATH") != err.npos);
