@@ -9,7 +9,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "net/address.h"
 #include "net/socket.h"
 #include "system/paths.h"
 
@@ -97,12 +96,10 @@ Client ConnectProducer(const std::string& path) { return Connect(ResolvePath(pat
 
 Client ConnectControl(const std::string& path) { return Connect(ResolvePath(path, true)); }
 
-Client ConnectSubscriber(const std::string& address) {
+Client ConnectSubscriber(const BindAddress& address) {
   std::string error;
-  const std::optional<BindAddress> where = ParseBindAddress(address, error);
-  if (!where) throw std::runtime_error(error);
-  UniqueFd socket = where->is_unix() ? ConnectUnix(where->unix_path, error)
-                                     : ConnectTcp(where->host, where->port, error);
+  UniqueFd socket = address.is_unix() ? ConnectUnix(address.unix_path, error)
+                                      : ConnectTcp(address.host, address.port, error);
   if (!socket) {
     throw std::runtime_error(error + "\nis it the relay's bind_addr? " + std::string(kHowToStart));
   }

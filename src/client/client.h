@@ -16,6 +16,7 @@
 
 #include "codec/framing.h"
 #include "evrelay/netstring.h"
+#include "net/address.h"
 #include "util/unique_fd.h"
 
 namespace evrelay {
@@ -62,8 +63,8 @@ class Client {
 Client ConnectProducer(const std::string& path);
 Client ConnectControl(const std::string& path);
 
-// Connects to the subscriber port at `address`: host:port, [v6]:port or unix:/path. Throws.
-Client ConnectSubscriber(const std::string& address);
+// Connects to the subscriber port at `address`. Throws.
+Client ConnectSubscriber(const BindAddress& address);
 
 // An answer of the relay: the list `ok ARGUMENT…` or `error CODE TEXT`. The views are into the
 // payload.

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <optional>
 #include <string_view>
 #include <system_error>
 
@@ -19,6 +20,7 @@
 #include "client/event_format.h"
 #include "codec/framing.h"
 #include "evrelay/netstring.h"
+#include "net/address.h"
 #include "util/unique_fd.h"
 
 namespace evrelay {
@@ -65,11 +67,11 @@ class StopSignals {
 
 class Subscription {
  public:
-  Subscription(const SubOptions& options, const Streams& streams)
+  Subscription(const SubOptions& options, const BindAddress& address, const Streams& streams)
       : options_(options),
         streams_(streams),
         terminal_(::isatty(streams.out) == 1),
-        client_(ConnectSubscriber(options.address)) {
+        client_(ConnectSubscriber(address)) {
     for (const std::string& message : options.send) netstring::Append(messages_, message);
     unsent_ = messages_;
   }
@@ -250,9 +252,15 @@ int RunSub(const SubOptions& options, const Streams& streams) {
       return 2;
     }
   }
+  std::string malformed;
+  const std::optional<BindAddress> address = ParseBindAddress(options.address, malformed);
+  if (!address) {
+    WriteAll(streams.err, "evrelay sub: " + malformed + "\n");
+    return 2;
+  }
   ::signal(SIGPIPE, SIG_IGN);
   try {
-    return Subscription(options, streams).Run();
+    return Subscription(options, *address, streams).Run();
   } catch (const std::exception& error) {
     WriteAll(streams.err, "evrelay sub: " + std::string(error.what()) + "\n");
     return 1;

@@ -28,8 +28,9 @@ struct SubOptions {
 };
 
 // Runs until `count` events were written, SIGINT or SIGTERM asks it to end, standard output is
-// gone, or the relay closes. Ignores SIGPIPE from then on. Returns the exit code: 2 for an empty
-// message in `send`, 1 if the relay closed first or a call failed, else 0.
+// gone, or the relay closes. Ignores SIGPIPE from then on. Returns the exit code: 2 for a
+// malformed `address` or an empty message in `send`, 1 if the relay closed first or a call failed,
+// else 0.
 int RunSub(const SubOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
