@@ -180,11 +180,17 @@ class Publisher {
     }
   }
 
-  // False: this is no answer to what was sent.
+  // False: this is no answer to what was sent. Throws when it is one of the control port.
   bool TakeAnswer(const FrameReader::Item& frame) {
     const std::optional<Answer> answer = ParseAnswer(frame);
     if (!answer) return false;
     if (answer->ok) return options_.ack && ++answered_ <= sent_;
+    // What pub sends is well-formed, so the producer port never answers it with these.
+    if (answer->code == "bad-type" || answer->code == "bad-arguments") {
+      throw std::runtime_error(std::string(answer->code) + ": " + std::string(answer->text) +
+                               "\nthis looks like the control socket; pub takes the producer "
+                               "socket");
+    }
     // Data frames are not answered, so nothing tells which one it was.
     std::string where;
     if (options_.ack && answered_ < sent_) where = "event " + std::to_string(++answered_) + ": ";

@@ -61,7 +61,12 @@ std::string Ask(Client& client) {
     std::optional<Answer> answer;
     if (item.kind == FrameReader::Kind::kFrame) answer = ParseAnswer(item);
     if (answer && !answer->ok) {
-      throw std::runtime_error(std::string(answer->code) + ": " + std::string(answer->text));
+      std::string trouble = std::string(answer->code) + ": " + std::string(answer->text);
+      // The control port always knows `status`, the producer port never does.
+      if (answer->code == "unknown-verb") {
+        trouble += "\nthis looks like the producer socket; status takes the control socket";
+      }
+      throw std::runtime_error(trouble);
     }
     if (!answer || !answer->argument) {
       throw std::runtime_error("what answers at this socket is not the control port of evrelay");

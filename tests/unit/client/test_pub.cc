@@ -195,6 +195,27 @@ TEST_CASE("pub takes nothing for an answer that is none") {
         "evrelay pub: what answers at this socket is not the producer port of evrelay\n");
 }
 
+TEST_CASE("pub tells once when it was given the control socket") {
+  FakeRelay relay("control.sock");
+  bool ack = false;
+  std::string code;
+  SECTION("by data frames") { code = "bad-type"; }
+  SECTION("by requests") {
+    ack = true;
+    code = "bad-arguments";
+  }
+  Running pub(Pub({.socket = relay.path(), .ack = ack, .data = {"one", "two"}}));
+  Peer peer = relay.Accept();
+  peer.ReadAll();
+  peer.Answer({"error", code, "not here"});
+  if (ack) peer.Answer({"error", code, "not here"});
+  peer.Close();
+  CHECK(pub.ExitCode() == 1);
+  CHECK(pub.Err() == "evrelay pub: " + code +
+                         ": not here\n"
+                         "this looks like the control socket; pub takes the producer socket\n");
+}
+
 TEST_CASE("pub without --ack reports an error that closes the connection") {
   FakeRelay relay;
   Running pub(Pub({.socket = relay.path()}));

@@ -63,10 +63,21 @@ TEST_CASE("status passes the relay's error on") {
   FakeRelay relay("control.sock");
   Running status(Status({.socket = relay.path()}));
   Peer peer = relay.Accept();
-  peer.Answer({"error", "unknown-verb", "the verbs are ping and status"});
+  peer.Answer({"error", "bad-arguments", "a request is a list of one word"});
   CHECK(status.ExitCode() == 1);
   CHECK(status.Out().empty());
-  CHECK(status.Err() == "evrelay status: unknown-verb: the verbs are ping and status\n");
+  CHECK(status.Err() == "evrelay status: bad-arguments: a request is a list of one word\n");
+}
+
+TEST_CASE("status tells when it was given the producer socket") {
+  FakeRelay relay("producer.sock");
+  Running status(Status({.socket = relay.path()}));
+  Peer peer = relay.Accept();
+  peer.Answer({"error", "unknown-verb", "there is no verb 'status'; known: relay, ping"});
+  CHECK(status.ExitCode() == 1);
+  CHECK(status.Err() ==
+        "evrelay status: unknown-verb: there is no verb 'status'; known: relay, ping\n"
+        "this looks like the producer socket; status takes the control socket\n");
 }
 
 TEST_CASE("status fails when there is no answer, or none that it understands") {
