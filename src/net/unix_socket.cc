@@ -69,6 +69,9 @@ UniqueFd Lock(const std::string& path) {
   const std::string lock_path = path + ".lock";
   UniqueFd lock(
       open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (!lock && errno == ENOENT) {
+    Throw(errno, path + ": its directory does not exist; create it or choose another path");
+  }
   if (!lock) Throw(errno, lock_path + ": cannot open the lock file");
   struct stat status;
   if (fstat(lock.get(), &status) != 0) Throw(errno, lock_path);

@@ -391,7 +391,14 @@ TEST_CASE("an unwritable directory is refused though the lock file is there") {
 
 TEST_CASE("a directory that does not exist is refused and not made") {
   const TempDirectory directory;
-  CHECK(Failure(At(directory.File("none/p.sock"))) == std::errc::no_such_file_or_directory);
+  const std::string path = directory.File("none/p.sock");
+  try {
+    const UnixSocketPath socket(At(path));
+    FAIL("taken");
+  } catch (const std::system_error& error) {
+    CHECK(error.code() == std::errc::no_such_file_or_directory);
+    CHECK(std::string(error.what()).starts_with(path + ": its directory does not exist"));
+  }
   CHECK(directory.Names().empty());
 }
 
