@@ -174,7 +174,8 @@ class Idle(RelayCase):
         pump([subscribers[0]], lambda: time.monotonic() > began + seconds, seconds + 10)
         wakeups = self.wakeups(relay) - wakeups
         cpu = relay.cpu_seconds() - cpu
-        self.assertLessEqual(wakeups, 2 * seconds)
+        if not SANITIZED:  # ThreadSanitizer has a thread of its own that wakes 10 times a second
+            self.assertLessEqual(wakeups, 2 * seconds)
         tick = 1 / os.sysconf("SC_CLK_TCK")
         self.assertLessEqual(cpu, 0.005 * seconds + tick)
         asked = time.monotonic()
