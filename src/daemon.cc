@@ -83,6 +83,16 @@ void TakeOver(const Config& next, Config& config) {
   config.drain = next.drain;
 }
 
+// Allowed, but hardly meant.
+void WarnAbout(const Config& config) {
+  if (config.slow_subscriber.max_lag >= config.max_event) return;
+  LogWarn(
+      kLogger,
+      "slow_subscriber.max_lag ({} bytes) is below max_event ({} bytes): an event between the two "
+      "puts every subscriber over max_lag at once",
+      config.slow_subscriber.max_lag, config.max_event);
+}
+
 int Fail(int exit_code, const std::string& what) {
   std::fprintf(stderr, "evrelay: %s\n", what.c_str());
   return exit_code;
@@ -136,6 +146,7 @@ Daemon::Daemon(const ServeOptions& options, Config config, ActivatedSockets acti
 int Daemon::Run() {
   LogInfo(kLogger, "ready: subscribers on {}, producers on {}; evrelay {}",
           Joined(subscribers_.names()), config_.producer.socket, EVRELAY_VERSION);
+  WarnAbout(config_);
   NotifySystemd("READY=1");
   OnNotify();
   loop_.Run();
@@ -170,10 +181,10 @@ void Daemon::OnStop(int signal_number) noexcept {
 }
 
 void Daemon::OnDrainDeadline() noexcept {
-  const std::uint64_t queued = hub_.Queued();
-  LogWarn(kLogger, "drain time is over: {} connections are cut, {} deliveries dropped",
-          hub_.connections(), queued);
+  const std::size_t connections = hub_.connections();
   hub_.CutAll();
+  LogWarn(kLogger, "drain time is over: {} connections are cut, {} deliveries dropped", connections,
+          counters_.deliveries.dropped[DropReason::kDrain]);
   loop_.Break();
 }
 
@@ -203,6 +214,7 @@ void Daemon::Reload() {
   TakeOver(next.config, config_);
   SetLogLevel(config_.log.level);
   producers_.OnReload();
+  WarnAbout(config_);
   LogInfo(kLogger, "reload: done");
 }
 
@@ -224,6 +236,7 @@ std::string Daemon::Status() {
   facts.producer_socket = config_.producer.socket;
   facts.control_socket = config_.control.socket;
   facts.producers = producers_.connections();
+  hub_.CountWritten();
   return StatusJson(facts, counters_, hub_);
 }
 

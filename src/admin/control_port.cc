@@ -22,30 +22,34 @@ class ControlPort::Session {
   }
 
  private:
-  // Ends in at most one call of Destroy, after which nothing is touched.
+  // Ends in at most one call of Destroy, after which nothing is touched. One request a turn, so
+  // that a peer that asks a lot at once does not hold up the relay.
   void OnReady(unsigned) noexcept {
-    const bool stays = answer_.empty() ? ReadAndAnswer() : SendAnswer();
+    bool stays = true;
+    if (answer_.empty() && rest_.empty()) stays = Read();
+    if (stays && answer_.empty()) AnswerNext();
+    if (stays) stays = SendAnswer();
     if (!stays) port_.Destroy(*this);
   }
 
-  bool ReadAndAnswer() {
+  bool Read() {
     std::array<char, 4096> chunk;
     const ssize_t n = recv(fd_.get(), chunk.data(), chunk.size(), MSG_DONTWAIT);
     if (n < 0) return errno == EAGAIN || errno == EINTR;
-    if (n == 0) return false;
-    std::string_view rest(chunk.data(), static_cast<std::size_t>(n));
-    while (true) {
-      const FrameReader::Item item =
-          reader_.Next(rest, {.data = netstring::Limits::kNotAccepted, .list = kMaxRequest});
-      if (item.kind == FrameReader::Kind::kMore) break;
-      if (item.kind == FrameReader::Kind::kError) {
-        answer_ += netstring::EncodeList({"error", Name(item.error), "requests are list frames"});
-        last_ = true;
-        break;
-      }
-      answer_ += port_.Answer(item.payload);
+    rest_.assign(chunk.data(), static_cast<std::size_t>(n));
+    return n != 0;
+  }
+
+  void AnswerNext() {
+    std::string_view rest = rest_;
+    const FrameReader::Item item =
+        reader_.Next(rest, {.data = netstring::Limits::kNotAccepted, .list = kMaxRequest});
+    if (item.kind == FrameReader::Kind::kFrame) answer_ = port_.Answer(item.payload);
+    if (item.kind == FrameReader::Kind::kError) {
+      answer_ = netstring::EncodeList({"error", Name(item.error), "requests are list frames"});
+      last_ = true;
     }
-    return answer_.empty() || SendAnswer();
+    rest_.erase(0, rest_.size() - rest.size());
   }
 
   bool SendAnswer() {
@@ -57,7 +61,8 @@ class ControlPort::Session {
       if (n < 0) break;
       answer_.erase(0, static_cast<std::size_t>(n));
     }
-    event_.Watch(answer_.empty() ? IoEvent::kRead : IoEvent::kWrite);
+    // A socket that takes more calls back at once for the rest.
+    event_.Watch(answer_.empty() && rest_.empty() ? IoEvent::kRead : IoEvent::kWrite);
     return !(answer_.empty() && last_);
   }
 
@@ -67,6 +72,7 @@ class ControlPort::Session {
   UniqueFd fd_;
   IoEvent event_;
   FrameReader reader_;
+  std::string rest_;  // read, not yet answered
   std::string answer_;
   bool last_ = false;  // the protocol is broken: no more after this answer
 };

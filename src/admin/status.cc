@@ -74,7 +74,8 @@ std::string StatusJson(const StatusFacts& facts, const Counters& counters, Hub& 
         {"short_writes", counters.loop.short_writes},
         {"holds", counters.loop.holds}}},
   };
-  return status.dump();
+  // A path need not be UTF-8.
+  return status.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace evrelay

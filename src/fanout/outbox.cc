@@ -106,6 +106,18 @@ Outbox::Abandoned Outbox::Abandon(BroadcastLog& log) {
   return result;
 }
 
+std::uint64_t Outbox::CountWritten(const BroadcastLog& log) {
+  if (!cursor_.pinned()) return 0;
+  Boundary next = NextFrame(log);
+  if (next.position != log.PositionOf(cursor_)) {
+    // It stands inside a frame, whose start is not known any more; only the count is taken.
+    next = {counted_.position, next.ordinal - 1};
+  }
+  const std::uint64_t written = next.ordinal - counted_.ordinal;
+  counted_ = next;
+  return written;
+}
+
 std::uint64_t Outbox::Lag(const BroadcastLog& log) const {
   return Limit(log).position - log.PositionOf(cursor_) + direct_bytes();
 }

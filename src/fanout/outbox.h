@@ -69,6 +69,10 @@ class Outbox {
   };
   Abandoned Abandon(BroadcastLog& log);
 
+  // Counts what a subscriber that is behind has been sent so far. Returns how many frames are now
+  // counted as written. Walks at most the frames of one segment.
+  std::uint64_t CountWritten(const BroadcastLog& log);
+
   // Bytes that stand between this subscriber and the end of what is for it.
   std::uint64_t Lag(const BroadcastLog& log) const;
   // After Stop: bytes of the log that are not for it, but that it keeps from being freed.

@@ -139,6 +139,11 @@ Listener::Listener(Loop& loop, UniqueFd listening, Handler& handler, std::string
   event_.Watch(IoEvent::kRead);
 }
 
+void Listener::SetPaused(bool paused) {
+  paused_ = paused;
+  if (fd_ && !resume_.scheduled()) event_.Watch(paused ? 0 : IoEvent::kRead);
+}
+
 void Listener::Stop() {
   event_.Watch(0);
   resume_.Cancel();
@@ -198,7 +203,7 @@ void Listener::Rest(int error) {
 
 void Listener::Resume() noexcept {
   if (!spare_) spare_ = OpenSpare();
-  event_.Watch(IoEvent::kRead);
+  event_.Watch(paused_ ? 0 : IoEvent::kRead);
 }
 
 }  // namespace evrelay

@@ -61,6 +61,9 @@ class Listener {
   // Throws std::system_error.
   Listener(Loop& loop, UniqueFd listening, Handler& handler, std::string name = {});
 
+  // While paused, nobody is accepted; peers wait in the kernel's backlog.
+  void SetPaused(bool paused);
+
   // Ends accepting and closes the socket; peers still waiting in it are reset. Again: no effect.
   void Stop();
 
@@ -80,6 +83,7 @@ class Listener {
   std::chrono::steady_clock::time_point next_report_{};
   IoEvent event_;
   TimerEvent resume_;
+  bool paused_ = false;
 };
 
 }  // namespace evrelay

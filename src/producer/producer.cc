@@ -80,7 +80,7 @@ void Producer::OnReady(unsigned ready) noexcept {
   // Read in the turn's intake, when it is this producer's turn. One that already waits keeps its
   // place.
   if ((ready & IoEvent::kRead) != 0 && !static_cast<ListHook<ReadableTag>&>(*this).linked()) {
-    port_.readable_.PushBack(*this);
+    port_.newly_readable_.PushFront(*this);
   }
 }
 
@@ -195,12 +195,13 @@ bool Producer::SendAnswers() {
     const ssize_t n =
         send(fd_.get(), answers_.data() + answers_sent_, unsent(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EAGAIN) break;
+    if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) break;
     if (n < 0) {
       BeginClose(CloseReason::kReset);
       return false;
     }
     answers_sent_ += static_cast<std::size_t>(n);
+    if (closing_) deadline_.Schedule(kClosingTime);
   }
   blocked_ = unsent() != 0;
   if (unsent() > kMaxAnswers) {

@@ -32,6 +32,7 @@ ProducerPort::~ProducerPort() {
 }
 
 void ProducerPort::Intake() {
+  readable_.TakeAll(newly_readable_);
   std::size_t budget = kTurnIntake;
   while (budget != 0 && !readable_.empty()) {
     // A round: each that is readable now has one read of its share, in the order of their waiting.
@@ -63,6 +64,8 @@ void ProducerPort::SendAnswers() {
 void ProducerPort::SetHeld(bool held) {
   if (held == held_) return;
   held_ = held;
+  // Nor is anybody let in who could not be heard: the kernel's backlog has more places than we do.
+  listener_->SetPaused(held);
   for (Producer& producer : all_) producer.UpdateWatch();
 }
 

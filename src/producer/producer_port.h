@@ -70,6 +70,8 @@ class ProducerPort final : private Listener::Handler {
   std::optional<Listener> listener_;
   IntrusiveList<Producer, AllProducersTag> all_;  // owned
   IntrusiveList<Producer, ReadableTag> readable_;
+  // Since the last intake, in the order of their events: libev calls the last one first.
+  IntrusiveList<Producer, ReadableTag> newly_readable_;
   IntrusiveList<Producer, AnsweringTag> answering_;
   std::size_t connections_ = 0;
   bool held_ = false;

@@ -47,6 +47,9 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   // that can take sent frames with it, and calls Hub::OnGone when the peer has ended its side.
   virtual bool Linger() noexcept = 0;
 
+  // The peer's kernel has taken all that was sent.
+  virtual bool Delivered() const noexcept = 0;
+
   // It is to be destroyed with frames unsent: make the peer see a reset, not an orderly end.
   virtual void Reset() noexcept = 0;
 

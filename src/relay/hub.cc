@@ -34,8 +34,7 @@ Hub::~Hub() {
   }
 }
 
-// --- verbs
-// ------------------------------------------------------------------------------------------
+// --- verbs ---
 
 void Hub::RelayRun(std::string_view wire, std::uint32_t frames, std::uint64_t payload_bytes) {
   if (!config_.netstring_format) {
@@ -61,8 +60,7 @@ std::size_t Hub::Relay(std::string_view payload) {
   return live();
 }
 
-// --- connections
-// ------------------------------------------------------------------------------------
+// --- connections ---
 
 Connection& Hub::Admit(std::unique_ptr<Connection> owned) {
   Connection& connection = *owned.release();
@@ -101,13 +99,15 @@ void Hub::OnGone(Connection& connection, CloseReason reason) {
 }
 
 void Hub::OnWritable(Connection& connection) {
-  assert(connection.queue_ == Connection::Queue::kBlocked);
-  MoveTo(connection, Connection::Queue::kDue);
+  if (connection.queue_ == Connection::Queue::kBlocked) {
+    MoveTo(connection, Connection::Queue::kDue);
+  }
 }
 
 void Hub::EndLife(Connection& connection, CloseReason reason) {
   assert(!connection.closing_);
   connection.closing_ = true;
+  connection.close_reason_ = reason;
   table_.Erase(connection.id_);
   ++counters_.subscribers.closed[reason];
   if (Ordinary(reason)) {
@@ -164,8 +164,7 @@ void Hub::MoveTo(Connection& connection, Connection::Queue queue) {
   }
 }
 
-// --- turns
-// ------------------------------------------------------------------------------------------
+// --- turns ---
 
 void Hub::Flush() {
   if (log_.end() != log_.mark()) due_.TakeAll(caught_up_);
@@ -236,6 +235,10 @@ void Hub::ApplySlowPolicy() {
           break;
         }
         case SlowPolicy::kBlock:
+          if (holding_ && StallDeadline(laggard) <= probed_at_) {
+            Cut(laggard, CloseReason::kStalled, DropReason::kStalled);
+            break;
+          }
           if (!holding_) {
             held_since_ = now;
             ++counters_.loop.holds;
@@ -258,18 +261,20 @@ Hub::Clock::time_point Hub::StallDeadline(const Connection& holder) const {
 }
 
 void Hub::OnStalled() noexcept {
-  const Clock::time_point now = Clock::now();
+  // The kernel calls a socket writable only when a good part of its buffer is free: whoever takes
+  // bytes slowly is found out by trying. The flush that ends this turn tries, and cuts those to
+  // whom that made no difference.
+  probed_at_ = Clock::now();
   for (auto at = blocked_.begin(); at != blocked_.end();) {
     Connection& holder = *at;
     ++at;
-    if (holder.closing_ || holder.outbox_.Lag(log_) < config_.slow_subscriber.max_lag) continue;
-    if (StallDeadline(holder) <= now) Cut(holder, CloseReason::kStalled, DropReason::kStalled);
+    if (!holder.closing_ && StallDeadline(holder) <= probed_at_) {
+      MoveTo(holder, Connection::Queue::kDue);
+    }
   }
-  // The flush that ends this turn sees who still holds producers back and sets the timer again.
 }
 
-// --- the end
-// ----------------------------------------------------------------------------------------
+// --- the end ---
 
 void Hub::Drain() {
   for (SendQueue* queue : {&caught_up_, &due_, &blocked_}) {
@@ -306,12 +311,20 @@ void Hub::OnDeadline() noexcept {
     DropUnsent(connection, DropReason::kClosing);
     Delete(connection);
   }
-  while (!lingering_.empty() && lingering_.front().deadline_ <= now) Delete(lingering_.front());
+  while (!lingering_.empty() && lingering_.front().deadline_ <= now) {
+    Connection& connection = lingering_.front();
+    if (connection.close_reason_ == CloseReason::kDrain && !connection.Delivered()) {
+      // The drain has its own deadline.
+      connection.deadline_ = now + kLingerTime;
+      MoveTo(connection, Connection::Queue::kLingering);
+    } else {
+      Delete(connection);
+    }
+  }
   ScheduleDeadline();
 }
 
-// --- for status
-// -------------------------------------------------------------------------------------
+// --- for status ---
 
 std::uint64_t Hub::MaxLag() {
   std::uint64_t max = 0;
@@ -321,6 +334,14 @@ std::uint64_t Hub::MaxLag() {
     }
   }
   return max;
+}
+
+void Hub::CountWritten() {
+  for (SendQueue* queue : {&due_, &blocked_}) {
+    for (Connection& connection : *queue) {
+      counters_.deliveries.written += connection.outbox_.CountWritten(log_);
+    }
+  }
 }
 
 std::uint64_t Hub::Queued() {

@@ -99,6 +99,8 @@ class Hub {
   std::size_t blocked() const { return blocked_count_; }
   // Bytes, of the live subscriber that lags most. Looks at all.
   std::uint64_t MaxLag();
+  // Counts what those that are behind have been sent so far: Queued is exact then.
+  void CountWritten();
   // Frames that are due and not yet counted as written or dropped. Looks at all.
   std::uint64_t Queued();
   const BroadcastLog& log() const { return log_; }
@@ -135,6 +137,8 @@ class Hub {
   std::size_t blocked_count_ = 0;
   bool holding_ = false;
   Clock::time_point held_since_;  // while holding_
+  // When those whose stall_timeout was over were last sent to, whatever their sockets said.
+  Clock::time_point probed_at_{};
   TimerEvent deadline_;
   TimerEvent stalled_;
 };

@@ -1,5 +1,7 @@
 #include "subscriber/subscriber.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -87,14 +89,22 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
 void Subscriber::StopReading() noexcept { event_.Remove(IoEvent::kRead); }
 
 bool Subscriber::Linger() noexcept {
-  if (shutdown(event_.fd(), SHUT_WR) != 0) return false;
-  if (ended_) return false;
-  // A peer that only listens need not be waited for.
+  const bool delivered = Delivered();
+  if (shutdown(event_.fd(), SHUT_WR) != 0 || ended_) return false;
+  // What a peer says to a closed socket is answered by a reset, which takes along what it has not
+  // received yet. One that only listens and has it all need not be waited for.
   char byte;
-  if (!talked_ && recv(event_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) return false;
+  if (delivered && !talked_ && recv(event_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
+    return false;
+  }
   lingering_ = true;
   event_.Watch(IoEvent::kRead);
   return true;
+}
+
+bool Subscriber::Delivered() const noexcept {
+  int bytes = 0;
+  return ioctl(event_.fd(), SIOCOUTQ, &bytes) != 0 || bytes == 0;
 }
 
 void Subscriber::Reset() noexcept {

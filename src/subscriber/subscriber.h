@@ -41,6 +41,7 @@ class Subscriber final : public Connection {
   Sent Send(BroadcastLog& log) noexcept override;
   void StopReading() noexcept override;
   bool Linger() noexcept override;
+  bool Delivered() const noexcept override;
   void Reset() noexcept override;
   std::string Peer() const override { return peer_.ToString(); }
 

@@ -56,6 +56,11 @@ class IntrusiveList {
     hook.Unlink();
     hook.LinkBefore(head_);
   }
+  void PushFront(T& item) {
+    Hook& hook = item;
+    hook.Unlink();
+    hook.LinkBefore(*head_.next_);
+  }
   T& PopFront() {
     Hook& hook = *head_.next_;
     hook.Unlink();

@@ -280,7 +280,8 @@ class Block(SlowSubscriberCase):
         pump([producer, reads], lambda: len(reads.events) == len(events))
         took = time.monotonic() - began
         self.assertGreaterEqual(took, 0.9)
-        self.assertLess(took, patience(2))
+        # The kernel may take some last bytes when it is tried after the first second.
+        self.assertLess(took, patience(3))
         self.assertEqual(reads.events, events)
         status = relay.wait_status(lambda s: s["subscribers"]["closed"]["stalled"] == 1, "stalled")
         self.assertGreater(status["deliveries"]["dropped"]["stalled"], 0)

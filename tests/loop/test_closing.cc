@@ -308,6 +308,8 @@ TEST_CASE("drain: a subscriber that is behind gets all, if it reads") {
   CHECK(EndOf(relay, slow) == Peer::End::kEof);
   // What the producer had written when the drain began was heard, as whole frames.
   CHECK((slow.received == wire.substr(0, fed / 1006 * 1006)));
+  slow.Close();
+  relay.Pump();
   CHECK(relay.hub.connections() == 1);
   relay.hub.CutAll();
   relay.Pump();

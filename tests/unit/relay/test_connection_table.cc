@@ -17,6 +17,7 @@ class Nobody final : public Connection {
  public:
   Sent Send(BroadcastLog&) noexcept override { return {SendResult::kDrained, 0}; }
   void StopReading() noexcept override {}
+  bool Delivered() const noexcept override { return true; }
   bool Linger() noexcept override { return false; }
   void Reset() noexcept override {}
   std::string Peer() const override { return "nobody"; }

@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 
 // What a test sees and decides of a connection, also after the hub has destroyed it.
 struct FakePeer {
+  bool delivered = true;
   std::string received;
   std::size_t room = SIZE_MAX;  // bytes the socket still takes
   bool broken = false;
@@ -65,6 +66,7 @@ class FakeConnection final : public Connection {
     }
   }
   void StopReading() noexcept override { peer_->reading = false; }
+  bool Delivered() const noexcept override { return peer_->delivered; }
   bool Linger() noexcept override {
     peer_->ended = true;
     return peer_->lingers;
