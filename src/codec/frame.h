@@ -1,10 +1,11 @@
-// Frame: an event already encoded, immutable, shared by all who have it queued.
+// Frame: an event already encoded, or the end of one, immutable, shared by all who have it queued.
 
 #ifndef EVRELAY_CODEC_FRAME_H_
 #define EVRELAY_CODEC_FRAME_H_
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace evrelay {
@@ -12,6 +13,8 @@ namespace evrelay {
 class Frame {
  public:
   explicit Frame(std::string wire) : wire_(std::make_shared<const std::string>(std::move(wire))) {}
+
+  explicit Frame(std::shared_ptr<const std::string> wire) : wire_(std::move(wire)) {}
 
   std::string_view wire() const { return *wire_; }
 

@@ -139,6 +139,19 @@ void BroadcastLog::Copy(Position from, Position until, std::string& out) const {
   }
 }
 
+BroadcastLog::Tail BroadcastLog::TailFrom(Position from, Position until) {
+  std::shared_ptr<const std::string> bytes = last_tail_.lock();
+  if (bytes == nullptr || last_tail_end_ != until || until - from > bytes->size()) {
+    std::string copy;
+    Copy(from, until, copy);
+    bytes = std::make_shared<const std::string>(std::move(copy));
+    last_tail_ = bytes;
+    last_tail_end_ = until;
+  }
+  const std::size_t offset = bytes->size() - (until - from);
+  return {Frame(std::move(bytes)), offset};
+}
+
 Boundary BroadcastLog::FirstFrameFrom(Position position) const {
   if (position >= end_.position) return end_;
   for (const Segment* segment = Find(front_, position); segment != nullptr;

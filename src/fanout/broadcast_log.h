@@ -25,10 +25,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "codec/frame.h"
 #include "evrelay/ids.h"
 #include "fanout/cursor.h"
 #include "fanout/segment.h"
@@ -80,6 +82,14 @@ class BroadcastLog {
   // Copies the bytes [from, until) to the end of `out`; both within the log.
   void Copy(Position from, Position until, std::string& out) const;
 
+  // The bytes [from, until) of a frame that ends at `until`, kept apart from the log: what stands
+  // in `frame` from `offset` on. Many who are stuck in the same frame share what was copied last.
+  struct Tail {
+    Frame frame;
+    std::size_t offset;
+  };
+  Tail TailFrom(Position from, Position until);
+
   // The first frame that starts at or after `position`; end() when there is none. Walks at most the
   // frames of one segment.
   Boundary FirstFrameFrom(Position position) const;
@@ -108,7 +118,9 @@ class BroadcastLog {
   std::size_t segments_ = 0;
   Boundary mark_;
   Boundary end_;
-  std::vector<Segment*> free_;  // owned
+  std::vector<Segment*> free_;                  // owned
+  std::weak_ptr<const std::string> last_tail_;  // the bytes before last_tail_end_
+  Position last_tail_end_ = 0;
 };
 
 }  // namespace evrelay

@@ -11,33 +11,32 @@ void DirectQueue::Push(Frame frame, Position due) {
   frames_.push_back({std::move(frame), due});
 }
 
-void DirectQueue::PushTail(std::string tail) {
-  assert(tail_.empty() && sent_ == 0 && !tail.empty());
+void DirectQueue::PushTail(Frame tail, std::size_t sent) {
+  assert(!tail_ && sent_ == 0 && sent < tail.wire().size());
   tail_ = std::move(tail);
+  sent_ = sent;
 }
 
 std::string_view DirectQueue::Unsent(std::size_t index) const {
-  const std::string_view wire =
-      tail_.empty() ? frames_[index].frame.wire()
-                    : (index == 0 ? std::string_view(tail_) : frames_[index - 1].frame.wire());
-  return index == 0 ? wire.substr(sent_) : wire;
+  if (index == 0) return (tail_ ? *tail_ : frames_.front().frame).wire().substr(sent_);
+  return frames_[tail_ ? index - 1 : index].frame.wire();
 }
 
 Position DirectQueue::Due(std::size_t index) const {
-  if (tail_.empty()) return frames_[index].due;
+  if (!tail_) return frames_[index].due;
   return index == 0 ? 0 : frames_[index - 1].due;
 }
 
 bool DirectQueue::Sent(std::size_t n) {
   const bool done = n == Unsent(0).size();
-  if (tail_.empty()) bytes_ -= n;
+  if (!tail_) bytes_ -= n;
   sent_ += n;
   if (!done) return false;
   sent_ = 0;
-  if (tail_.empty()) {
-    frames_.pop_front();
+  if (tail_) {
+    tail_.reset();
   } else {
-    std::string().swap(tail_);
+    frames_.pop_front();
   }
   return true;
 }

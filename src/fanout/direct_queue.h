@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <string>
+#include <optional>
 #include <string_view>
 
 #include "codec/frame.h"
@@ -22,11 +22,12 @@ class DirectQueue {
  public:
   void Push(Frame frame, Position due);
 
-  // The rest of a log frame whose first bytes have been sent: goes before all others, at once.
-  void PushTail(std::string tail);
+  // The rest of a log frame whose first bytes have been sent: `tail` without its first `sent`
+  // bytes. Goes before all others, at once.
+  void PushTail(Frame tail, std::size_t sent);
 
-  bool empty() const { return tail_.empty() && frames_.empty(); }
-  std::size_t size() const { return frames_.size() + (tail_.empty() ? 0 : 1); }
+  bool empty() const { return !tail_ && frames_.empty(); }
+  std::size_t size() const { return frames_.size() + (tail_ ? 1 : 0); }
   // Of the frames; a tail, being less than one frame, is not counted.
   std::size_t bytes() const { return bytes_; }
 
@@ -43,7 +44,7 @@ class DirectQueue {
     Position due;
   };
 
-  std::string tail_;
+  std::optional<Frame> tail_;
   std::deque<Item> frames_;
   std::size_t sent_ = 0;   // bytes of item 0 that have been sent
   std::size_t bytes_ = 0;  // unsent bytes of frames_

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <string>
 #include <utility>
 
 namespace evrelay {
@@ -82,10 +81,9 @@ Outbox::Skipped Outbox::SkipTo(BroadcastLog& log, const Boundary& target) {
   result.written = next.ordinal - counted_.ordinal;
   if (next.position != at) {
     --result.written;  // of the frame it stands in, the rest is still to be sent
-    std::string tail;
-    log.Copy(at, next.position, tail);
+    const BroadcastLog::Tail tail = log.TailFrom(at, next.position);
     if (direct_ == nullptr) direct_ = std::make_unique<DirectQueue>();
-    direct_->PushTail(std::move(tail));
+    direct_->PushTail(tail.frame, tail.offset);
   }
   result.skipped = target.ordinal - next.ordinal;
   counted_ = target;

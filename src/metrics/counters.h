@@ -49,8 +49,8 @@ struct Counters {
 
   struct {
     std::uint64_t due = 0;  // events times the subscribers each was for
-    // Wholly handed to the kernel. Of a subscriber that is behind: counted when it has caught up, or
-    // by Hub::CountWritten.
+    // Wholly handed to the kernel. Of a subscriber that is behind: counted when it has caught up,
+    // or by Hub::CountWritten.
     std::uint64_t written = 0;
     ReasonCounts<DropReason> dropped;
   } deliveries;

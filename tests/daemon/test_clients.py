@@ -334,6 +334,15 @@ class Status(RelayCase):
         self.assertIn(f"127.0.0.1:{relay.port}", done.stdout)
         self.assertRegex(done.stdout, r"(?m)^subscribers +live 0")
 
+    def test_a_producer_socket_that_is_not_utf_8(self):
+        path = os.fsdecode(os.fsencode(self.directory()) + b"/\xff.sock")
+        relay = self.start(args=["--producer-socket", path], path=path)
+        for option in ([], ["--json"]):
+            done = evrelay("status", "--socket", relay.control_path, *option)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("/\N{REPLACEMENT CHARACTER}.sock", json.loads(done.stdout)["producer_socket"])
+        relay.producer().ping()
+
     def test_found_beside_the_producer_socket(self):
         relay = self.start()
         done = evrelay("status", "--json", env={"EVRELAY_SOCKET": relay.producer_path})

@@ -1,5 +1,7 @@
 """One order for all: every subscriber sees the same sequence, and each producer's own within it."""
 
+import os
+import signal
 import unittest
 
 import wire
@@ -66,6 +68,23 @@ class Order(RelayCase):
         self.assertTrue(all(producer.outgoing for producer in busy), "they had ended already")
         pump([*busy, subscriber], lambda: len(subscriber.events) == 32_001, 30)
         self.assertIn(b"quiet", subscriber.events)
+
+    def test_one_shot_producers_that_are_found_together(self):
+        """One after the other they came, and so their events go out."""
+        relay = self.start()
+        subscriber = relay.subscriber()
+        relay.turn()
+        events = [b"%d" % number for number in range(6)]
+        relay.signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, relay.pid, os.WSTOPPED)
+            for event in events:
+                producer = relay.producer()
+                producer.relay(event)
+                producer.close()
+        finally:
+            relay.signal(signal.SIGCONT)
+        subscriber.expect(*events)
 
 
 if __name__ == "__main__":

@@ -308,6 +308,30 @@ class Block(SlowSubscriberCase):
         pump([producer, subscriber], lambda: len(subscriber.events) == len(events))
         self.assertEqual(subscriber.events, events)
 
+    def test_one_that_takes_too_little_to_be_called_writable_is_not_stalled(self):
+        """The kernel calls a socket writable when a third of its buffer is free, not before."""
+        relay = self.start(
+            send_buffer=MIB,
+            slow_subscriber={"max_lag": "256KiB", "policy": "block", "stall_timeout": "1s"},
+        )
+        subscriber = self.stalled(relay)
+        producer = relay.producer()
+        self.hold(relay, producer, [b"x" * KIB] * 4000)
+        began = time.monotonic()
+        # Reads 2 KiB or more whenever a twentieth of a second has gone.
+        while time.monotonic() < began + 2.5:
+            subscriber.paused = False
+            target = subscriber.taken + 2 * KIB
+            pump([producer, subscriber], lambda target=target: subscriber.taken >= target)
+            subscriber.paused = True
+            until = time.monotonic() + 0.05
+            pump([producer], lambda until=until: time.monotonic() > until)
+        self.assertLess(subscriber.taken, MIB // 3 * 2, "it reads too fast to show anything")
+        status = relay.status()
+        self.assertEqual(status["subscribers"]["closed"]["stalled"], 0)
+        self.assertEqual(status["subscribers"]["live"], 1)
+        self.assertTrue(producer.outgoing, "it was not held back all the time")
+
     def test_the_slow_one_leaves_and_producers_go_on(self):
         relay = self.start_with("block")
         reads = relay.subscriber()
@@ -321,6 +345,26 @@ class Block(SlowSubscriberCase):
 
 
 class EveryPolicy(SlowSubscriberCase):
+    def test_what_one_that_is_behind_has_taken_is_written(self):
+        for policy in ("disconnect", "skip", "block"):
+            with self.subTest(policy):
+                relay = self.start_with(policy)
+                subscriber = self.stalled(relay)
+                producer = relay.producer()
+                producer.relay(*[numbered(n, KIB) for n in range(1000)])
+                producer.ping()
+                for count in (200, 400):
+                    subscriber.paused = False
+                    # The last one has read less than READ_SIZE too many: some stay queued.
+                    subscriber.pump(lambda count=count: len(subscriber.events) >= count)
+                    subscriber.paused = True
+                    relay.turn()
+                    status = relay.status()
+                    deliveries = status["deliveries"]
+                    self.assertGreaterEqual(deliveries["written"], len(subscriber.events))
+                    self.assertGreater(deliveries["queued"], 0)
+                    relay.check_balance(status)
+
     def test_bar_5_the_books_balance_after_every_way_to_end(self):
         """RELIABILITY bar 5, with all kinds of losses in one life."""
         for policy in ("disconnect", "skip", "block"):

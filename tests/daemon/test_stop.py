@@ -90,6 +90,25 @@ class Stop(RelayCase):
         self.assertEqual(subscriber.events, events)
         self.assertEqual(relay.wait(), 0)
 
+    def test_one_that_talks_late_loses_nothing_that_was_answered_ok(self):
+        """What a closed socket is told is answered by a reset, and that would take along the rest."""
+        relay = self.start()
+        subscriber = relay.subscriber(receive_buffer=4 * KIB)
+        subscriber.paused = True
+        producer = relay.producer()
+        events = [(b"%d " % n).ljust(KIB, b".") for n in range(150)]
+        for event in events:
+            self.assertEqual(producer.request("relay", event), [b"ok", b"1"])
+        relay.turn()
+        self.assertEqual(relay.status()["deliveries"]["written"], len(events))
+        relay.signal(signal.SIGTERM)
+        relay.wait_status(lambda s: s["subscribers"]["closing"] == 1, "all is sent and ended")
+        subscriber.send(wire.data(b"hello"))
+        subscriber.paused = False
+        subscriber.expect_end("eof")
+        self.assertEqual(subscriber.events, events)
+        self.assertEqual(relay.wait(), 0)
+
     def test_nobody_is_let_in_while_it_drains(self):
         relay = self.start(drain="5s", send_buffer="4KiB")
         stalled = self.stalled(relay)

@@ -348,6 +348,27 @@ TEST_CASE("broadcast log: Copy takes bytes from several segments") {
   CHECK(out.empty());
 }
 
+TEST_CASE("broadcast log: those who are stuck in one frame share its end") {
+  Recorded events(Format::kNetstring);
+  events.Event(std::string(100, 'a'));
+  const Position end = events.bytes.size();
+  {
+    const BroadcastLog::Tail first = events.log.TailFrom(40, end);
+    CHECK(first.frame.wire().substr(first.offset) == events.bytes.substr(40));
+    const BroadcastLog::Tail later = events.log.TailFrom(60, end);
+    CHECK(later.frame.wire().data() == first.frame.wire().data());
+    CHECK(later.frame.wire().substr(later.offset) == events.bytes.substr(60));
+    const BroadcastLog::Tail earlier = events.log.TailFrom(20, end);
+    CHECK(earlier.frame.wire().substr(earlier.offset) == events.bytes.substr(20));
+    events.Event("b");
+    const BroadcastLog::Tail other = events.log.TailFrom(end + 1, end + 4);
+    CHECK(other.frame.wire().substr(other.offset) == ":b,");
+  }
+  // Nobody holds one any more.
+  const BroadcastLog::Tail again = events.log.TailFrom(90, end);
+  CHECK(again.offset == 0);
+}
+
 TEST_CASE("broadcast log: the first frame from every position of a small log") {
   Recorded events(GENERATE(Format::kNetstring, Format::kRaw));
   for (const std::size_t size : {5u, 1u, 12u, 1u, 100u, 3u}) {

@@ -51,7 +51,7 @@ TEST_CASE("direct queue: a frame may leave in pieces") {
 TEST_CASE("direct queue: a tail goes first, at once, and is not counted in bytes") {
   DirectQueue queue;
   queue.Push(Frame("1:a,"), 10);
-  queue.PushTail("rest,");
+  queue.PushTail(Frame("the rest,"), 4);
   CHECK(queue.size() == 2);
   CHECK(queue.bytes() == 4);
   CHECK(queue.Due(0) == 0);
@@ -74,14 +74,14 @@ TEST_CASE("direct queue: a tail goes first, at once, and is not counted in bytes
 
 TEST_CASE("direct queue: a tail alone") {
   DirectQueue queue;
-  queue.PushTail("x");
+  queue.PushTail(Frame("x"), 0);
   CHECK_FALSE(queue.empty());
   CHECK(queue.size() == 1);
   CHECK(queue.bytes() == 0);
   CHECK(queue.Sent(1));
   CHECK(queue.empty());
   // The next one has its place again.
-  queue.PushTail("y");
+  queue.PushTail(Frame("y"), 0);
   CHECK(queue.Unsent(0) == "y");
 }
 
