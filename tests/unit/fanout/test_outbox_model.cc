@@ -336,7 +336,11 @@ class Model {
 
   void CheckAll() {
     for (const auto& subscriber : subscribers_) {
-      const Outbox& outbox = subscriber->outbox;
+      Outbox& outbox = subscriber->outbox;
+      if (Chance(10)) {
+        subscriber->written += outbox.CountWritten(log_);
+        Expect(subscriber->written == subscriber->sent_whole, "counted: written");
+      }
       Expect(subscriber->due == subscriber->written + outbox.Queued(log_) + subscriber->skipped,
              "the books balance");
       std::uint64_t lag = 0;
