@@ -91,7 +91,7 @@ class Stop(RelayCase):
         self.assertEqual(relay.wait(), 0)
 
     def test_one_that_talks_late_loses_nothing_that_was_answered_ok(self):
-        """What a closed socket is told is answered by a reset, and that would take along the rest."""
+        """What a closed socket is told is answered by a reset, which takes along what is unread."""
         relay = self.start()
         subscriber = relay.subscriber(receive_buffer=4 * KIB)
         subscriber.paused = True
