@@ -22,8 +22,7 @@ struct Segment {
   std::uint32_t first_frame = kNone;  // offset of the first frame that starts here
   std::uint64_t first_ordinal = 0;    // and that frame's ordinal
   std::vector<std::uint32_t> starts;  // raw format only: offsets of all frames that start here
-  // On a page, as the kernel copies to pages: two sides that are a few bytes out of step cost up to
-  // twice the time on some processors.
+  // Begins on a page, as what the kernel copies to does.
   alignas(4096) char data[kSize];
 
   Position end() const { return base + used; }
