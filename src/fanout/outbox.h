@@ -9,7 +9,8 @@
 //
 // Counting: `counted_` is the boundary up to which frames have been counted as written or dropped.
 // While a subscriber is behind, what it has been sent is counted when it has caught up or ends, so
-// that no frame is walked on the way; until then it counts as queued.
+// that no frame is walked on the way; until then it counts as queued, unless CountWritten is
+// called.
 //
 // Memory: none of its own for broadcast events; direct frames are allocated when there are any.
 // Thread safety: none; the loop thread.
