@@ -48,6 +48,12 @@ struct ControlConfig {
   mode_t mode = 0600;
 };
 
+struct HookConfig {
+  std::chrono::milliseconds timeout{50};  // of a worker's CPU time, one call
+  std::uint64_t memory = 16 * kMiB;       // bytes, one Lua state
+  bool patterns = true;                   // Lua's pattern functions are there
+};
+
 struct SlowSubscriberConfig {
   std::uint64_t max_lag = 16 * kMiB;  // bytes
   SlowPolicy policy = SlowPolicy::kDisconnect;
@@ -61,12 +67,16 @@ struct LogConfig {
 
 struct Config {
   std::vector<std::string> bind_addr{"127.0.0.1:8448"};
+  std::uint32_t workers = 1;  // threads that run hooks
   std::uint32_t max_clients = 1024;
   bool netstring_format = true;
   BadFrame bad_frame = BadFrame::kClose;
   std::uint32_t max_message = 64 * kKiB;     // bytes, one message from a subscriber
   std::uint32_t max_event = 1 * kMiB;        // bytes, one event from a producer
   std::optional<std::uint32_t> send_buffer;  // bytes of SO_SNDBUF; none: auto
+  std::string script;                        // path of the hook; empty: none
+  std::string event_callback;  // Lua function for events without an event_route; empty: none
+  HookConfig hook;
   ProducerConfig producer;
   ControlConfig control;
   SlowSubscriberConfig slow_subscriber;

@@ -13,6 +13,9 @@ namespace evrelay {
 enum class CloseReason : std::uint8_t {
   kEof,             // the peer ended its side
   kReset,           // the connection broke
+  kHook,            // the script closed it
+  kAdmission,       // connection-new was not decided in time
+  kHookError,       // connection-new failed
   kSlowSubscriber,  // its lag reached max_lag
   kStalled,         // it held producers back for stall_timeout without taking a byte
   kTruncated,       // EOF inside a frame
@@ -27,14 +30,16 @@ enum class CloseReason : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(CloseReason::kCount)>
-    kCloseReasonNames{"eof",       "reset",     "slow-subscriber", "stalled",
-                      "truncated", "bad-size",  "bad-type",        "bad-list",
-                      "too-big",   "forbidden", "slow-producer",   "drain"};
+    kCloseReasonNames{"eof",        "reset",           "hook",     "admission",
+                      "hook-error", "slow-subscriber", "stalled",  "truncated",
+                      "bad-size",   "bad-type",        "bad-list", "too-big",
+                      "forbidden",  "slow-producer",   "drain"};
 
 // Why a frame that was due to a subscriber was never wholly handed to the kernel.
 enum class DropReason : std::uint8_t {
   kClosing,  // it did not take what was due within the 5 s after its close
   kReset,
+  kRefused,  // the subscriber was never let in: the script or the bounds of admission refused it
   kSlowSubscriber,
   kSkipped,  // policy skip moved the subscriber past it
   kStalled,
@@ -43,7 +48,8 @@ enum class DropReason : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(DropReason::kCount)>
-    kDropReasonNames{"closing", "reset", "slow-subscriber", "skipped", "stalled", "drain"};
+    kDropReasonNames{"closing", "reset",   "refused", "slow-subscriber",
+                     "skipped", "stalled", "drain"};
 
 // Why a connection was turned away at the door.
 enum class RefuseReason : std::uint8_t {
@@ -54,6 +60,30 @@ enum class RefuseReason : std::uint8_t {
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
     kRefuseReasonNames{"full", "no-files"};
+
+// The events that a script is run for, by the names of their routes.
+enum class HookEventKind : std::uint8_t {
+  kConnectionNew,
+  kMessageReceived,
+  kConnectionClosed,
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(HookEventKind::kCount)>
+    kHookEventNames{"connection-new", "message-received", "connection-closed"};
+
+// How a hook ended.
+enum class HookOutcome : std::uint8_t {
+  kDone,
+  kNoRoute,  // the script has nothing for this event
+  kError,    // a Lua error
+  kTimeout,  // hook.timeout
+  kMemory,   // hook.memory
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(HookOutcome::kCount)>
+    kHookOutcomeNames{"done", "no-route", "error", "timeout", "memory"};
 
 // The CODE of an `error CODE TEXT` answer to a producer's request.
 enum class ErrorCode : std::uint8_t {
@@ -81,6 +111,12 @@ inline constexpr std::string_view Name(DropReason r) {
 }
 inline constexpr std::string_view Name(RefuseReason r) {
   return kRefuseReasonNames[static_cast<std::size_t>(r)];
+}
+inline constexpr std::string_view Name(HookEventKind k) {
+  return kHookEventNames[static_cast<std::size_t>(k)];
+}
+inline constexpr std::string_view Name(HookOutcome o) {
+  return kHookOutcomeNames[static_cast<std::size_t>(o)];
 }
 inline constexpr std::string_view Name(ErrorCode c) {
   return kErrorCodeNames[static_cast<std::size_t>(c)];
