@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "config/check.h"
 #include "evrelay/version.h"
 
 namespace evrelay {
@@ -23,7 +24,7 @@ constexpr std::string_view kServeExamples =
 
 Example:
   evrelay -c /etc/evrelay/evrelay.yaml --check
-See evrelay(8), evrelay.yaml(5) and evrelay-protocol(7).)";
+See evrelay(8), evrelay.yaml(5), evrelay-hook(7) and evrelay-protocol(7).)";
 
 constexpr std::string_view kPubExamples =
     R"(Example:
@@ -127,6 +128,19 @@ LogLevel ReadLevel(const std::string& text) {
                              '"' + text + R"(" is no level; give debug, info, warn or error)");
 }
 
+std::uint32_t ReadWorkers(const std::string& text) {
+  std::uint32_t workers = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, workers);
+  if (result.ec != std::errc() || result.ptr != end || workers > kMaxWorkers) {
+    throw CLI::ValidationError("--workers", '"' + text +
+                                                "\" is no number of threads; give a whole number "
+                                                "from 0 to " +
+                                                std::to_string(kMaxWorkers));
+  }
+  return workers;
+}
+
 std::uint64_t ReadCount(const std::string& text) {
   std::uint64_t count = 0;
   const char* end = text.data() + text.size();
@@ -146,15 +160,21 @@ std::variant<CommandLine, CliExit> ParseServe(int argc, const char* const* argv)
       parser.Option("-c,--config", "FILE", "Configuration file (else: the defaults)");
   const CLI::Option* bind =
       parser.Repeated("--bind-addr", "ADDR", "Listen here for subscribers (repeatable)");
+  const CLI::Option* workers =
+      parser.Option("--workers", "N", "Threads that run the script (default 1)");
   const CLI::Option* socket =
       parser.Option("--producer-socket", "PATH", "Listen here for producers");
+  const CLI::Option* script =
+      parser.Option("--script", "FILE", "Lua script that hears subscribers' messages");
   const CLI::Option* level = parser.Option("--log-level", "LEVEL", "debug, info, warn or error");
   parser.Flag("--check", options.check,
               "Check the configuration, print ok or its errors, and exit");
   return parser.Run(argc, argv, options, [&] {
     if (file->count() > 0) options.config_file = Last(file);
     options.bind_addr = bind->results();
+    if (workers->count() > 0) options.workers = ReadWorkers(Last(workers));
     if (socket->count() > 0) options.producer_socket = Last(socket);
+    if (script->count() > 0) options.script = Last(script);
     if (level->count() > 0) options.log_level = ReadLevel(Last(level));
   });
 }
@@ -232,7 +252,9 @@ std::variant<CommandLine, CliExit> ParseCommandLine(int argc, const char* const*
 
 void ApplyFlags(const ServeOptions& flags, Config& config) {
   if (!flags.bind_addr.empty()) config.bind_addr = flags.bind_addr;
+  if (flags.workers) config.workers = *flags.workers;
   if (flags.producer_socket) config.producer.socket = *flags.producer_socket;
+  if (flags.script) config.script = *flags.script;
   if (flags.log_level) config.log.level = *flags.log_level;
 }
 

@@ -3,6 +3,7 @@
 #ifndef EVRELAY_CLI_H_
 #define EVRELAY_CLI_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <variant>
@@ -19,7 +20,9 @@ namespace evrelay {
 struct ServeOptions {
   std::optional<std::string> config_file;
   std::vector<std::string> bind_addr;  // empty: not given
+  std::optional<std::uint32_t> workers;
   std::optional<std::string> producer_socket;
+  std::optional<std::string> script;  // empty: none, whatever the file says
   std::optional<LogLevel> log_level;
   bool check = false;  // check the configuration, say so, exit
 };

@@ -183,6 +183,10 @@ std::vector<std::string> CheckConfig(const Config& config) {
                        Quoted(sockets[i].second) + "; give each socket its own path");
     }
   }
+  if (!config.event_callback.empty() && config.script.empty()) {
+    errors.push_back("event_callback: there is no script with " + Quoted(config.event_callback) +
+                     "; give script as well, or leave event_callback out");
+  }
   return errors;
 }
 

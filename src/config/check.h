@@ -5,6 +5,7 @@
 #ifndef EVRELAY_CONFIG_CHECK_H_
 #define EVRELAY_CONFIG_CHECK_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,9 @@
 #include "config/config.h"
 
 namespace evrelay {
+
+// Of the key workers and of --workers.
+inline constexpr std::uint32_t kMaxWorkers = 256;
 
 // One line an error, without a position (a value may have come from a flag); empty: all good.
 std::vector<std::string> CheckConfig(const Config& config);

@@ -147,14 +147,15 @@ std::string ScalarError(const TreeNode& node, const std::string& right) {
   return Wrong(Quoted(node.text) + " has a control character in it", right);
 }
 
-ReadValue NumberInto(std::uint32_t& to, std::uint32_t max) {
-  return [&to, max](const TreeNode& node) {
-    const std::string right = "a whole number from 1 to " + std::to_string(max);
+ReadValue NumberInto(std::uint32_t& to, std::uint32_t min, std::uint32_t max) {
+  return [&to, min, max](const TreeNode& node) {
+    const std::string right =
+        "a whole number from " + std::to_string(min) + " to " + std::to_string(max);
     std::string error = PlainScalarError(node, right);
     if (!error.empty()) return error;
     const std::optional<std::uint64_t> value = ParseDigits(node.text);
     if (!value) return Wrong(Quoted(node.text) + " is not a whole number", right);
-    if (*value < 1 || *value > max) return Wrong(Quoted(node.text) + " is out of range", right);
+    if (*value < min || *value > max) return Wrong(Quoted(node.text) + " is out of range", right);
     to = static_cast<std::uint32_t>(*value);
     return std::string();
   };
@@ -197,11 +198,12 @@ ReadValue SizeOrAutoInto(std::optional<std::uint32_t>& to, std::uint32_t min, st
   };
 }
 
-ReadValue TimeInto(milliseconds& to, milliseconds min) {
+ReadValue TimeInto(milliseconds& to, milliseconds min, milliseconds max) {
   const auto least = static_cast<std::uint64_t>(min.count());
-  const Quantity range{
-      kTimeUnits, least, 3'600'000,
-      "a time from " + Written(least, kTimeUnits) + " to 60min, in ms, s or min, such as 10s"};
+  const auto most = static_cast<std::uint64_t>(max.count());
+  const Quantity range{kTimeUnits, least, most,
+                       "a time from " + Written(least, kTimeUnits) + " to " +
+                           Written(most, kTimeUnits) + ", in ms, s or min, such as 10s"};
   return [&to, range](const TreeNode& node) { return ReadQuantity(node, range, to); };
 }
 
@@ -272,6 +274,41 @@ ReadValue LogTargetInto(std::string& to) {
     const bool path = text.starts_with('/') && !text.ends_with('/');
     if (!path && text != "stderr" && text != "syslog" && text != "journald") {
       return Wrong(Quoted(text) + " is not a log target", right);
+    }
+    to = text;
+    return std::string();
+  };
+}
+
+ReadValue FileInto(std::string& to) {
+  return [&to](const TreeNode& node) {
+    if (node.kind == TreeNode::Kind::kNull) {
+      to.clear();
+      return std::string();
+    }
+    std::string error = ScalarError(node, "the path of a file");
+    if (error.empty()) to = node.text;
+    return error;
+  };
+}
+
+ReadValue LuaNameInto(std::string& to) {
+  return [&to](const TreeNode& node) {
+    const std::string right =
+        "the name of a Lua function: letters, digits and underscores, no digit first";
+    if (node.kind == TreeNode::Kind::kNull) {
+      to.clear();
+      return std::string();
+    }
+    std::string error = ScalarError(node, right);
+    if (!error.empty()) return error;
+    const auto letter = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    };
+    const auto fits = [&](char c) { return letter(c) || (c >= '0' && c <= '9'); };
+    const std::string& text = node.text;
+    if (text.empty() || !letter(text[0]) || !std::ranges::all_of(text, fits)) {
+      return Wrong(Quoted(text) + " cannot be a Lua function", right);
     }
     to = text;
     return std::string();

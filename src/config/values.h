@@ -29,8 +29,7 @@ inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 // Reads one value into the variable it was made for. Returns the error text.
 using ReadValue = std::function<std::string(const TreeNode& node)>;
 
-// Whole numbers from 1 to `max`.
-ReadValue NumberInto(std::uint32_t& to, std::uint32_t max);
+ReadValue NumberInto(std::uint32_t& to, std::uint32_t min, std::uint32_t max);
 
 ReadValue BoolInto(bool& to);
 
@@ -41,8 +40,8 @@ ReadValue SizeInto(std::uint64_t& to, std::uint64_t min, std::uint64_t max);
 // The same, or auto, which is none.
 ReadValue SizeOrAutoInto(std::optional<std::uint32_t>& to, std::uint32_t min, std::uint32_t max);
 
-// Up to 60 minutes.
-ReadValue TimeInto(std::chrono::milliseconds& to, std::chrono::milliseconds min);
+ReadValue TimeInto(std::chrono::milliseconds& to, std::chrono::milliseconds min,
+                   std::chrono::milliseconds max = std::chrono::minutes(60));
 
 // Permission bits.
 ReadValue ModeInto(mode_t& to);
@@ -56,6 +55,12 @@ ReadValue OwnerInto(std::optional<uid_t>& to, IdKind kind);
 
 ReadValue SocketPathInto(std::string& to);
 ReadValue LogTargetInto(std::string& to);
+
+// The path of a file, relative to the working directory or absolute, or nothing, which is empty.
+ReadValue FileInto(std::string& to);
+
+// The name of a Lua function, or nothing, which is empty.
+ReadValue LuaNameInto(std::string& to);
 
 // Sets `index` to that of the name `node` is among `names`. Returns the error text.
 std::string ReadChoice(const TreeNode& node, const std::vector<std::string>& names,

@@ -13,9 +13,6 @@ BAD = [
     ("unknown key", "bind_adr: 127.0.0.1:0\n", [(1, "bind_addr")]),
     ("unknown key far from any", "colour: red\n", [(1, "colour")]),
     ("unknown key in a section", "producer:\n  sockt: SOCK\n", [(2, "socket")]),
-    ("key of a later version: workers", "workers: 4\n", [(1, "workers")]),
-    ("key of a later version: script", "script: /etc/hook.lua\n", [(1, "script")]),
-    ("key of a later version: hook", "hook: {timeout: 50ms}\n", [(1, "hook")]),
     ("key of a later version: frame_timeout", "frame_timeout: 10s\n", [(1, "frame_timeout")]),
     ("key of a later version: accept_rate", "accept_rate: 0\n", [(1, "accept_rate")]),
     ("key of a later version: async", "async:\n  timeout: 30s\n", [(1, "async")]),
@@ -72,6 +69,15 @@ BAD = [
     ("a star", 'bind_addr: "*:8448"\n', [(1, "0.0.0.0")]),
     ("an empty list of addresses", "bind_addr: []\n", [(1, "bind_addr")]),
     ("a map of a later version", "bind_addr: [{addr: 127.0.0.1:0}]\n", [(1, "bind_addr")]),
+    ("too many workers", "workers: 257\n", [(1, "256")]),
+    ("a fraction of a worker", "workers: 0.5\n", [(1, "0.5")]),
+    ("two scripts", "script: [a.lua, b.lua]\n", [(1, "path")]),
+    ("a callback that is no name", "event_callback: my-hook\n", [(1, "my-hook")]),
+    ("no time for a hook", "hook: {timeout: 0ms}\n", [(1, "1ms")]),
+    ("too much time for a hook", "hook:\n  timeout: 2min\n", [(2, "1min")]),
+    ("no memory for a hook", "hook:\n  memory: 64KiB\n", [(2, "256KiB")]),
+    ("patterns that are neither", "hook:\n  patterns: some\n", [(2, "true")]),
+    ("the script's keys in its section", "hook:\n  script: a.lua\n", [(2, "script")]),
     ("an unknown level", "log:\n  level: loud\n", [(2, "debug")]),
     ("a relative log file", "log:\n  target: evrelay.log\n", [(2, "evrelay.log")]),
     ("a value for a section", "producer: yes\n", [(1, "producer")]),
@@ -144,10 +150,15 @@ class BadFiles(RelayCase):
                 self.assertEqual(os.listdir(self.home), ["evrelay.yaml"])
 
     def test_check_of_every_key(self):
+        script = os.path.join(self.home, "hook.lua")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write("function on_event(name) end\n")
         self.write(
             'bind_addr: [127.0.0.1:8448, "[::1]:8448", localhost:0, unix:/run/evrelay.sock]\n'
             "max_clients: 10\nnetstring_format: false\nbad_frame: discard\n"
             "max_message: 1KiB\nmax_event: 2MiB\nsend_buffer: 64KiB\n"
+            f"workers: 4\nscript: {script}\nevent_callback: on_event\n"
+            "hook: {timeout: 10ms, memory: 1MiB, patterns: false}\n"
             'producer: {socket: SOCK, mode: "0600", user: root, group: root, max_connections: 5,\n'
             "  allow: [{uid: root}, {gid: 0, verbs: [relay]}, {uid: 1000, gid: root}]}\n"
             'control:\n  socket: /run/control.sock\n  mode: "0660"\n'
@@ -156,6 +167,13 @@ class BadFiles(RelayCase):
         )
         done = self.run_evrelay("--check")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "ok\n", ""))
+
+    def test_a_callback_needs_a_script(self):
+        self.write("event_callback: on_event\n")
+        done = self.run_evrelay()
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "^event_callback: .*script")
+        self.assertEqual(os.listdir(self.home), ["evrelay.yaml"])
 
     def test_a_file_that_cannot_be_read(self):
         for path in (os.path.join(self.home, "missing.yaml"), self.home):
@@ -206,7 +224,8 @@ class Usage(RelayCase):
             ["launch"],
             ["-c"],
             ["--log-level", "loud"],
-            ["--workers", "4"],
+            ["--workers", "257"],
+            ["--script"],
             ["pub", "--multicast", "tag", "x"],
             ["sub", "--count", "0"],
             ["sub", "--json", "--raw"],

@@ -48,7 +48,9 @@ TEST_CASE("without arguments the relay is run with its defaults") {
     const ServeOptions options = Good<ServeOptions>(words);
     CHECK(!options.config_file);
     CHECK(options.bind_addr.empty());
+    CHECK(!options.workers);
     CHECK(!options.producer_socket);
+    CHECK(!options.script);
     CHECK(!options.log_level);
     CHECK(!options.check);
   }
@@ -56,20 +58,26 @@ TEST_CASE("without arguments the relay is run with its defaults") {
 
 TEST_CASE("serve takes its flags with and without its name") {
   const Words flags{
-      "-c",    "/etc/e.yaml", "--bind-addr",       "127.0.0.1:1", "--bind-addr",
-      "[::1]", "--check",     "--producer-socket", "/run/p.sock", "--log-level=debug"};
+      "-c",        "/etc/e.yaml", "--bind-addr",       "127.0.0.1:1", "--bind-addr",
+      "[::1]",     "--check",     "--producer-socket", "/run/p.sock", "--log-level=debug",
+      "--workers", "4",           "--script",          "hook.lua"};
   Words named = flags;
   named.insert(named.begin(), "serve");
   for (const Words& words : {flags, named}) {
     const ServeOptions options = Good<ServeOptions>(words);
     CHECK(options.config_file == "/etc/e.yaml");
     CHECK(options.bind_addr == Words{"127.0.0.1:1", "[::1]"});
+    CHECK(options.workers == 4U);
     CHECK(options.producer_socket == "/run/p.sock");
+    CHECK(options.script == "hook.lua");
     CHECK(options.log_level == LogLevel::kDebug);
     CHECK(options.check);
   }
   CHECK(Good<ServeOptions>({"--config", "a"}).config_file == "a");
   CHECK(Good<ServeOptions>({"--log-level", "warn"}).log_level == LogLevel::kWarn);
+  CHECK(Good<ServeOptions>({"--workers", "0"}).workers == 0U);
+  CHECK(Good<ServeOptions>({"--workers", "256"}).workers == 256U);
+  CHECK(Good<ServeOptions>({"--script", ""}).script == "");
 }
 
 TEST_CASE("flags beat the file, and only those that were given") {
@@ -78,17 +86,26 @@ TEST_CASE("flags beat the file, and only those that were given") {
   config.producer.socket = "/run/file.sock";
   config.log.level = LogLevel::kError;
   config.max_clients = 5;
+  config.workers = 3;
+  config.script = "file.lua";
   ApplyFlags(Good<ServeOptions>({}), config);
   CHECK(config.bind_addr == Words{"127.0.0.1:7", "127.0.0.1:8"});
   CHECK(config.producer.socket == "/run/file.sock");
   CHECK(config.log.level == LogLevel::kError);
-  ApplyFlags(Good<ServeOptions>({"--bind-addr", "127.0.0.1:1", "--producer-socket",
-                                 "/run/flag.sock", "--log-level", "info"}),
-             config);
+  CHECK(config.workers == 3);
+  CHECK(config.script == "file.lua");
+  ApplyFlags(
+      Good<ServeOptions>({"--bind-addr", "127.0.0.1:1", "--producer-socket", "/run/flag.sock",
+                          "--log-level", "info", "--workers", "0", "--script", "flag.lua"}),
+      config);
   CHECK(config.bind_addr == Words{"127.0.0.1:1"});
   CHECK(config.producer.socket == "/run/flag.sock");
   CHECK(config.log.level == LogLevel::kInfo);
   CHECK(config.max_clients == 5);
+  CHECK(config.workers == 0);
+  CHECK(config.script == "flag.lua");
+  ApplyFlags(Good<ServeOptions>({"--script", ""}), config);
+  CHECK(config.script.empty());
 }
 
 TEST_CASE("pub takes events to the letter") {
@@ -148,6 +165,12 @@ TEST_CASE("usage errors say what is wrong and where to look") {
   CheckUsageError({"serve", "now"}, "The following argument was not expected: now", serve);
   CheckUsageError({"--log-level", "loud"},
                   "--log-level: \"loud\" is no level; give debug, info, warn or error", serve);
+  for (const std::string workers : {"257", "-1", "+1", "x", "", "4294967296"}) {
+    CheckUsageError(
+        {"--workers", workers},
+        "--workers: \"" + workers + "\" is no number of threads; give a whole number from 0 to 256",
+        serve);
+  }
   CheckUsageError({"pub", "--tag", "x"}, "The following argument was not expected: --tag", pub);
   CheckUsageError({"pub", "--netstring", "a"},
                   "--netstring: netstrings are read from standard input; leave DATA out", pub);
@@ -163,9 +186,9 @@ TEST_CASE("usage errors say what is wrong and where to look") {
 TEST_CASE("flags without their value, given twice or of a later version are refused") {
   for (const Words& words :
        {Words{"-c"}, Words{"-c", "a", "-c", "b"}, Words{"--bind-addr", "a:1", "b:1"},
-        Words{"--workers", "2"}, Words{"--script", "hook.lua"}, Words{"pub", "--socket"},
-        Words{"pub", "--async", "x"}, Words{"sub", "--send"}, Words{"status", "x"},
-        Words{"-c", "a", "pub"}}) {
+        Words{"--workers"}, Words{"--script"}, Words{"--script", "a", "--script", "b"},
+        Words{"pub", "--socket"}, Words{"pub", "--async", "x"}, Words{"sub", "--send"},
+        Words{"status", "x"}, Words{"-c", "a", "pub"}}) {
     CHECK(Exit(words).code == 2);
   }
 }
@@ -175,13 +198,13 @@ TEST_CASE("help goes to standard output, names every flag and shows an example")
     Words words;
     Words flags;
   };
-  for (const Help& help :
-       std::vector<Help>{{{},
-                          {"--config", "--bind-addr", "--producer-socket", "--log-level", "--check",
-                           "--version", "--help", "  serve", "  pub", "  sub", "  status"}},
-                         {{"pub"}, {"--socket", "--ack", "--netstring", "DATA"}},
-                         {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
-                         {{"status"}, {"--socket", "--json"}}}) {
+  for (const Help& help : std::vector<Help>{
+           {{},
+            {"--config", "--bind-addr", "--workers", "--producer-socket", "--script", "--log-level",
+             "--check", "--version", "--help", "  serve", "  pub", "  sub", "  status"}},
+           {{"pub"}, {"--socket", "--ack", "--netstring", "DATA"}},
+           {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
+           {{"status"}, {"--socket", "--json"}}}) {
     for (const std::string flag : {"--help", "-h"}) {
       Words words = help.words;
       words.push_back(flag);

@@ -59,6 +59,13 @@ TEST_CASE("bad files: numbers") {
       {"producer:\n  max_connections: 0\n",
        {"2:20: producer.max_connections: \"0\" is out of range; give a whole number from 1 to "
         "1000000"}},
+      {"workers: 257\n",
+       {"1:10: workers: \"257\" is out of range; give a whole number from 0 to 256"}},
+      {"workers: -1\n",
+       {"1:10: workers: \"-1\" is not a whole number; give a whole number from 0 to 256"}},
+      {"workers: auto\n",
+       {"1:10: workers: \"auto\" is not a whole number; give a whole number from 0 to 256"}},
+      {"workers:\n", {"1:1: workers: no value; give a whole number from 0 to 256"}},
   });
 }
 
@@ -76,6 +83,8 @@ TEST_CASE("bad files: truth values and choices") {
       {"bad_frame: ignore\n",
        {"1:12: bad_frame: \"ignore\" is not a choice; give close or discard"}},
       {"bad_frame: Close\n", {"1:12: bad_frame: \"Close\" is not a choice; give close or discard"}},
+      {"hook: {patterns: no}\n",
+       {"1:18: hook.patterns: \"no\" is neither true nor false; give true or false"}},
       {"slow_subscriber: {policy: drop}\n",
        {"1:27: slow_subscriber.policy: \"drop\" is not a choice; give disconnect, skip or block"}},
       {"slow_subscriber:\n  policy: [skip]\n",
@@ -132,6 +141,12 @@ TEST_CASE("bad files: sizes") {
       {"slow_subscriber: {max_lag: 4095}\n",
        {"1:28: slow_subscriber.max_lag: \"4095\" is out of range; give a size from 4KiB to "
         "1024GiB, in bytes or in KiB, MiB or GiB, such as 64KiB"}},
+      {"hook: {memory: 255KiB}\n",
+       {"1:16: hook.memory: \"255KiB\" is out of range; give a size from 256KiB to 1GiB, in bytes "
+        "or in KiB, MiB or GiB, such as 64KiB"}},
+      {"hook: {memory: 2GiB}\n",
+       {"1:16: hook.memory: \"2GiB\" is out of range; give a size from 256KiB to 1GiB, in bytes or "
+        "in KiB, MiB or GiB, such as 64KiB"}},
       {"slow_subscriber: {max_lag: 1025GiB}\n",
        {"1:28: slow_subscriber.max_lag: \"1025GiB\" is out of range; give a size from 4KiB to "
         "1024GiB, in bytes or in KiB, MiB or GiB, such as 64KiB"}},
@@ -167,6 +182,15 @@ TEST_CASE("bad files: times") {
       {"slow_subscriber: {stall_timeout: 0s}\n",
        {"1:34: slow_subscriber.stall_timeout: \"0s\" is out of range; give a time from 1ms to "
         "60min, in ms, s or min, such as 10s"}},
+      {"hook: {timeout: 0ms}\n",
+       {"1:17: hook.timeout: \"0ms\" is out of range; give a time from 1ms to 1min, in ms, s or "
+        "min, such as 10s"}},
+      {"hook: {timeout: 60001ms}\n",
+       {"1:17: hook.timeout: \"60001ms\" is out of range; give a time from 1ms to 1min, in ms, s "
+        "or min, such as 10s"}},
+      {"hook: {timeout: 50}\n",
+       {"1:17: hook.timeout: \"50\" has no unit; give a time from 1ms to 1min, in ms, s or min, "
+        "such as 10s"}},
       {"slow_subscriber: {stall_timeout: }\n",
        {"1:19: slow_subscriber.stall_timeout: no value; give a time from 1ms to 60min, in ms, s or "
         "min, such as 10s"}},
@@ -234,6 +258,29 @@ TEST_CASE("bad files: paths") {
       {"log: {target: [syslog]}\n",
        {"1:15: log.target: found a list; give stderr, syslog, journald or the absolute path of a "
         "file"}},
+  });
+}
+
+TEST_CASE("bad files: the script") {
+  Check({
+      {"script: [a.lua, b.lua]\n", {"1:9: script: found a list; give the path of a file"}},
+      {"script: {file: a.lua}\n", {"1:9: script: found a map; give the path of a file"}},
+      {"script: \"a\\nb\"\n",
+       {"1:9: script: \"a\\x0ab\" has a control character in it; give the path of a file"}},
+      {"event_callback: ksr.evapi\n",
+       {"1:17: event_callback: \"ksr.evapi\" cannot be a Lua function; give the name of a Lua "
+        "function: letters, digits and underscores, no digit first"}},
+      {"event_callback: 1st\n",
+       {"1:17: event_callback: \"1st\" cannot be a Lua function; give the name of a Lua function: "
+        "letters, digits and underscores, no digit first"}},
+      {"event_callback: \"\"\n",
+       {"1:17: event_callback: \"\" cannot be a Lua function; give the name of a Lua function: "
+        "letters, digits and underscores, no digit first"}},
+      {"event_callback: [f]\n",
+       {"1:17: event_callback: found a list; give the name of a Lua function: letters, digits and "
+        "underscores, no digit first"}},
+      {"hook: hook.lua\n",
+       {"1:7: hook: \"hook.lua\" is a single value; give a map with keys such as timeout"}},
   });
 }
 
@@ -380,29 +427,28 @@ TEST_CASE("bad files: unknown and repeated keys") {
       {"max_lag: 1MiB\n", {"1:1: unknown key \"max_lag\"; did you mean slow_subscriber.max_lag?"}},
       {"producer:\n  drain: 5s\n",
        {"2:3: unknown key \"producer.drain\"; did you mean drain (without indentation)?"}},
-      {"workers: 1\n",
-       {"1:1: unknown key \"workers\"; known here: bind_addr, max_clients, netstring_format, "
-        "bad_frame, max_message, max_event, send_buffer, producer, control, slow_subscriber, log, "
-        "drain"}},
-      {"script: /etc/evrelay/hook.lua\n",
-       {"1:1: unknown key \"script\"; known here: bind_addr, max_clients, netstring_format, "
-        "bad_frame, max_message, max_event, send_buffer, producer, control, slow_subscriber, log, "
-        "drain"}},
-      {"hook: {timeout: 50ms}\n",
-       {"1:1: unknown key \"hook\"; known here: bind_addr, max_clients, netstring_format, "
-        "bad_frame, max_message, max_event, send_buffer, producer, control, slow_subscriber, log, "
-        "drain"}},
+      {"worker: 1\n", {"1:1: unknown key \"worker\"; did you mean \"workers\"?"}},
+      {"timeout: 1s\n", {"1:1: unknown key \"timeout\"; did you mean hook.timeout?"}},
+      {"hook: {script: hook.lua}\n",
+       {"1:8: unknown key \"hook.script\"; did you mean script (without indentation)?"}},
+      {"hook: {pattern: true}\n",
+       {"1:8: unknown key \"hook.pattern\"; did you mean \"hook.patterns\"?"}},
+      {"frame_timeout: 10s\n",
+       {"1:1: unknown key \"frame_timeout\"; known here: bind_addr, workers, max_clients, "
+        "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
+        "hook, producer, control, slow_subscriber, log, drain"}},
       {"{drain:1s}\n",
        {"1:2: unknown key \"drain:1s\"; put a space after the colon: \"drain: ...\""}},
       {"log: {level:info}\n",
        {"1:7: unknown key \"log.level:info\"; put a space after the colon: \"level: ...\""}},
       {"<<: {drain: 1s}\n",
-       {"1:1: unknown key \"<<\"; known here: bind_addr, max_clients, netstring_format, bad_frame, "
-        "max_message, max_event, send_buffer, producer, control, slow_subscriber, log, drain"}},
+       {"1:1: unknown key \"<<\"; known here: bind_addr, workers, max_clients, netstring_format, "
+        "bad_frame, max_message, max_event, send_buffer, script, event_callback, hook, producer, "
+        "control, slow_subscriber, log, drain"}},
       {"\"a\\nb\": 1\n",
-       {"1:1: unknown key \"a\\x0ab\"; known here: bind_addr, max_clients, netstring_format, "
-        "bad_frame, max_message, max_event, send_buffer, producer, control, slow_subscriber, log, "
-        "drain"}},
+       {"1:1: unknown key \"a\\x0ab\"; known here: bind_addr, workers, max_clients, "
+        "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
+        "hook, producer, control, slow_subscriber, log, drain"}},
       {"drain: 1s\ndrain: 1s\n", {"2:1: drain was given on line 1 already; give it once"}},
       {"producer: {mode: \"0660\", mode: \"0600\"}\n",
        {"1:26: producer.mode was given on line 1 already; give it once"}},

@@ -57,6 +57,16 @@ TEST_CASE("a control socket that is not named stands beside the producers'") {
   CHECK(CheckConfig(config).empty());
 }
 
+TEST_CASE("a callback needs a script to be in") {
+  Config config;
+  config.event_callback = "ksr_evapi_event";
+  CHECK(CheckConfig(config) ==
+        Lines{"event_callback: there is no script with \"ksr_evapi_event\"; give script as well, "
+              "or leave event_callback out"});
+  config.script = "hook.lua";
+  CHECK(CheckConfig(config).empty());
+}
+
 TEST_CASE("addresses that are good") {
   for (const std::string text :
        {"127.0.0.1:8448", "0.0.0.0:0", "localhost:1", "a-b_c.example:65535", "[::]:8448",

@@ -29,12 +29,18 @@ std::string OneError(const std::string& text) {
 
 void CheckDefaults(const Config& config) {
   CHECK(config.bind_addr == std::vector<std::string>{"127.0.0.1:8448"});
+  CHECK(config.workers == 1);
   CHECK(config.max_clients == 1024);
   CHECK(config.netstring_format);
   CHECK(config.bad_frame == BadFrame::kClose);
   CHECK(config.max_message == 65'536);
   CHECK(config.max_event == 1'048'576);
   CHECK(!config.send_buffer);
+  CHECK(config.script.empty());
+  CHECK(config.event_callback.empty());
+  CHECK(config.hook.timeout == 50ms);
+  CHECK(config.hook.memory == 16'777'216);
+  CHECK(config.hook.patterns);
   CHECK(config.producer.mode == 0660);
   CHECK(!config.producer.user);
   CHECK(!config.producer.group);
@@ -57,19 +63,35 @@ TEST_CASE("an empty file means the defaults") {
 }
 
 TEST_CASE("a section with nothing in it means its defaults") {
-  CheckDefaults(Good("producer:\n  # socket: /x\nlog: ~\ncontrol: {}\nslow_subscriber:\n"));
+  CheckDefaults(Good("producer:\n  # socket: /x\nlog: ~\ncontrol: {}\nslow_subscriber:\nhook:\n"));
+}
+
+TEST_CASE("a script and a callback that are not named are none") {
+  CheckDefaults(Good("script:\nevent_callback:\n"));
+  CheckDefaults(Good("script: ~\nevent_callback: ~\n"));
+  CHECK(Good("script: \"\"").script.empty());
+  CHECK(Good("script: hooks/my hook.lua").script == "hooks/my hook.lua");
+}
+
+TEST_CASE("0 workers are kept, for the daemon to speak of") {
+  CHECK(Good("workers: 0").workers == 0);
+  CHECK(Good("workers: 256").workers == 256);
 }
 
 TEST_CASE("every key is read") {
   const Config config = Good(R"(
 bind_addr: ["0.0.0.0:1", "[::1]:2", "relay.example:65535", "unix:/run/evrelay/sub.sock",
             "[fe80::1%eth0]:3", "127.0.0.1:0"]
+workers: 4
 max_clients: 1000000
 netstring_format: false
 bad_frame: discard
 max_message: 1
 max_event: 1GiB
 send_buffer: 512KiB
+script: hooks/evapi.lua
+event_callback: _ksr_Event2
+hook: {timeout: 1min, memory: 256KiB, patterns: false}
 producer:
   socket: /run/evrelay/in.sock
   mode: "0600"
@@ -88,12 +110,18 @@ drain: 2min
   CHECK(config.bind_addr == std::vector<std::string>{"0.0.0.0:1", "[::1]:2", "relay.example:65535",
                                                      "unix:/run/evrelay/sub.sock",
                                                      "[fe80::1%eth0]:3", "127.0.0.1:0"});
+  CHECK(config.workers == 4);
   CHECK(config.max_clients == 1'000'000);
   CHECK(!config.netstring_format);
   CHECK(config.bad_frame == BadFrame::kDiscard);
   CHECK(config.max_message == 1);
   CHECK(config.max_event == 1'073'741'824);
   CHECK(config.send_buffer == 524'288U);
+  CHECK(config.script == "hooks/evapi.lua");
+  CHECK(config.event_callback == "_ksr_Event2");
+  CHECK(config.hook.timeout == 1min);
+  CHECK(config.hook.memory == 262'144);
+  CHECK(!config.hook.patterns);
   CHECK(config.producer.socket == "/run/evrelay/in.sock");
   CHECK(config.producer.mode == 0600);
   CHECK(config.producer.user == 0U);
@@ -253,10 +281,13 @@ TEST_CASE("the installed file states the defaults, and says every key") {
   }
   const Config config = Good(text);
   CheckDefaults(config);
-  for (const std::string key :
-       {"bind_addr", "max_clients", "netstring_format", "bad_frame", "max_message", "max_event",
-        "send_buffer", "socket", "mode", "user", "group", "max_connections", "allow", "max_lag",
-        "policy", "stall_timeout", "level", "target", "drain"}) {
+  for (const std::string key : {"bind_addr", "workers",         "max_clients", "netstring_format",
+                                "bad_frame", "max_message",     "max_event",   "send_buffer",
+                                "script",    "event_callback",  "timeout",     "memory",
+                                "patterns",  "socket",          "mode",        "user",
+                                "group",     "max_connections", "allow",       "max_lag",
+                                "policy",    "stall_timeout",   "level",       "target",
+                                "drain"}) {
     INFO(key);
     CHECK((text.find("\n" + key + ":") != std::string::npos ||
            text.find("\n  " + key + ":") != std::string::npos));
