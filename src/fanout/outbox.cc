@@ -6,8 +6,9 @@
 
 namespace evrelay {
 
-void Outbox::Start(BroadcastLog& log) {
-  if (log.end() == log.mark()) return;  // an unpinned reader stands there
+void Outbox::Start(BroadcastLog& log, Begin begin) {
+  // An unpinned reader stands at the mark, and moves with it when the flush is over.
+  if (begin == Begin::kSent && log.end() == log.mark()) return;
   counted_ = log.end();
   log.Pin(cursor_, log.end().position);
 }

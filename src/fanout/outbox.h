@@ -34,7 +34,11 @@ namespace evrelay {
 class Outbox {
  public:
   // From now on: gets what is appended after this call.
-  void Start(BroadcastLog& log);
+  enum class Begin : std::uint8_t {
+    kSent,  // takes part in the flush that ends this turn
+    kHeld,  // does not, until some later turn
+  };
+  void Start(BroadcastLog& log, Begin begin = Begin::kSent);
 
   // One frame for this subscriber alone, due at the log's end.
   void Push(const BroadcastLog& log, Frame frame);

@@ -4,7 +4,8 @@
 // Invariant (the books balance), whenever the loop is between two turns:
 //   deliveries.due == deliveries.written + deliveries queued + sum(deliveries.dropped)
 // where `due` grows by the number of subscribers for every event, and queued is what the
-// subscribers' outboxes still hold.
+// subscribers' outboxes still hold. Likewise every message that was received is handled, dropped,
+// or on its way through a worker.
 
 #ifndef EVRELAY_METRICS_COUNTERS_H_
 #define EVRELAY_METRICS_COUNTERS_H_
@@ -58,9 +59,25 @@ struct Counters {
   struct {
     std::uint64_t received = 0;  // frames (raw mode: chunks) from subscribers
     std::uint64_t bytes = 0;
-    std::uint64_t discarded_bytes = 0;  // thrown away by bad_frame: discard
-    std::uint64_t dropped_no_hook = 0;  // no script is there to hear them
+    std::uint64_t discarded_bytes = 0;      // thrown away by bad_frame: discard
+    std::uint64_t handled = 0;              // run through the script
+    std::uint64_t dropped_no_hook = 0;      // no script or no route is there to hear them
+    std::uint64_t dropped_after_close = 0;  // a hook had closed their connection
   } messages;
+
+  struct {
+    ReasonCounts<HookEventKind> runs;
+    ReasonCounts<HookOutcome> failed;  // error, timeout, memory
+    struct {
+      std::uint64_t relay = 0;
+      std::uint64_t multicast = 0;
+      std::uint64_t unicast = 0;
+      std::uint64_t reply = 0;
+      std::uint64_t close = 0;
+      std::uint64_t set_tag = 0;
+    } actions;                        // of verdicts that were applied
+    std::uint64_t stale_actions = 0;  // replies, closes, tags whose connection was gone by then
+  } hook;
 
   struct {
     std::uint64_t relay = 0;

@@ -27,7 +27,7 @@ namespace evrelay {
 class ProducerPort final : private Listener::Handler {
  public:
   // Bytes taken from all producers together in one turn of the loop.
-  static constexpr std::size_t kTurnIntake = 256 * 1024;
+  static constexpr std::size_t kTurnIntake = Hub::kTurnIntake;
   // The least that is read from a producer whose turn it is.
   static constexpr std::size_t kMinShare = 4 * 1024;
   // What each producer may still say once the relay drains, in bytes.

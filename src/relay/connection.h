@@ -1,8 +1,8 @@
 // Connection: what the hub knows of a subscriber: an outbox, a name, and a way to send. The rest of
 // a subscriber is its port's business.
 //
-// Life: Live from Hub::Admit; Closing from Hub::BeginClose, when no more is for it and what was due
-// is still sent; then lingering until its peer has ended too; then destroyed by the hub, its owner.
+// Life: see State; then lingering until its peer has ended too; then destroyed by the hub, its
+// owner. What the script is to know of it, it says to the script itself, when the hub asks it to.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_RELAY_CONNECTION_H_
@@ -27,6 +27,23 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
  public:
   virtual ~Connection() = default;
 
+  enum class State : std::uint8_t {
+    kAdmitting,  // connection-new is being decided; gets every event, but is neither read nor sent
+                 // to
+    kLive,
+    kEnding,   // no more is read; gets every event until its connection-closed has run
+    kClosing,  // nothing new is for it; what was due is still sent
+  };
+
+  // Tells the script of the connection. False: there is no script.
+  virtual bool AnnounceNew() noexcept = 0;
+  // Tells the script of its end. Called once at most. False: the script does not know it, so no
+  // connection-closed is to be waited for.
+  virtual bool AnnounceClosed(CloseReason reason) noexcept = 0;
+
+  // The script is done with so many of its messages, of so many bytes.
+  virtual void OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept = 0;
+
   enum class SendResult : std::uint8_t {
     kDrained,  // everything due has been handed to the kernel
     kBlocked,  // the kernel takes no more; the connection tells the hub when it does (OnWritable)
@@ -39,7 +56,9 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   // Hands what is due to the kernel. Called by the hub's flush only.
   virtual Sent Send(BroadcastLog& log) noexcept = 0;
 
-  // Closing has begun: read no more messages.
+  // It is live: its messages are to be read.
+  virtual void StartReading() noexcept = 0;
+  // No more messages are to be read.
   virtual void StopReading() noexcept = 0;
 
   // All that was due has been sent: end our side. False: nothing to wait for, destroy it now. True:
@@ -58,20 +77,30 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
 
   Outbox& outbox() { return outbox_; }
   ConnectionId id() const { return id_; }
-  bool closing() const { return closing_; }
+  State state() const { return state_; }
 
  private:
   friend class Hub;
 
-  enum class Queue : std::uint8_t { kNone, kCaughtUp, kDue, kBlocked, kLingering };
+  enum class Queue : std::uint8_t {
+    kNone,
+    kAdmitting,
+    kCaughtUp,
+    kDue,
+    kBlocked,
+    kLingering,
+  };
 
   Outbox outbox_;
   ConnectionId id_;
-  bool closing_ = false;
+  State state_ = State::kAdmitting;
   Queue queue_ = Queue::kNone;
+  bool end_announced_ = false;  // close_reason_ is set; the script has been told, if there is one
+  bool awaits_closed_ = false;  // connection-closed is still to run
   CloseReason close_reason_ = CloseReason::kEof;
   std::chrono::steady_clock::time_point progress_;  // blocked: when the kernel last took bytes
-  std::chrono::steady_clock::time_point deadline_;  // closing, lingering: when patience ends
+  // Admitting, closing, lingering: when patience ends.
+  std::chrono::steady_clock::time_point deadline_;
 };
 
 }  // namespace evrelay

@@ -15,13 +15,23 @@ ConnectionId ConnectionTable::Insert(Connection& connection) {
   }
   Slot& slot = slots_[conidx];
   slot.connection = &connection;
+  slot.taken = true;
   ++slot.generation;
   return {conidx, slot.generation};
 }
 
-void ConnectionTable::Erase(ConnectionId id) {
-  assert(Find(id) != nullptr);
+void ConnectionTable::Detach(ConnectionId id) {
+  if (Find(id) == nullptr) return;
   slots_[id.conidx].connection = nullptr;
+  ++detached_;
+}
+
+void ConnectionTable::Release(ConnectionId id) {
+  Slot& slot = slots_.at(id.conidx);
+  assert(slot.taken && slot.generation == id.generation);
+  if (slot.connection == nullptr) --detached_;
+  slot.connection = nullptr;
+  slot.taken = false;
   free_.push(id.conidx);
 }
 

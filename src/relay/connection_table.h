@@ -1,6 +1,8 @@
-// ConnectionTable: conidx → live connection. The lowest free conidx is given out first, as evapi
-// does; each time with a new generation, so that a name kept too long never finds the slot's next
-// owner. Thread safety: none; the loop thread. Owns no connection.
+// ConnectionTable: conidx → connection. The lowest free conidx is given out first, as evapi does;
+// each time with a new generation, so that a name kept too long never finds the slot's next owner.
+//
+// A conidx may outlive its connection: it stays taken until connection-closed has run.
+// Thread safety: none; the loop thread. Owns no connection.
 
 #ifndef EVRELAY_RELAY_CONNECTION_TABLE_H_
 #define EVRELAY_RELAY_CONNECTION_TABLE_H_
@@ -20,21 +22,31 @@ class Connection;
 class ConnectionTable {
  public:
   ConnectionId Insert(Connection& connection);
-  void Erase(ConnectionId id);
 
-  // Null when that connection is gone.
+  // The connection is gone; its conidx stays taken. Nothing happens when it has been released.
+  void Detach(ConnectionId id);
+  // The conidx is free.
+  void Release(ConnectionId id);
+
+  // Null when that connection is gone, or its conidx has been released.
   Connection* Find(ConnectionId id) const;
 
-  std::size_t size() const { return slots_.size() - free_.size(); }
+  // Null when no connection has that conidx.
+  Connection* At(std::uint32_t conidx) const { return slots_[conidx].connection; }
+
+  // Conidxs that are taken though their connection is gone.
+  std::size_t detached() const { return detached_; }
 
  private:
   struct Slot {
     Connection* connection = nullptr;
     std::uint32_t generation = 0;
+    bool taken = false;
   };
 
   std::vector<Slot> slots_;
   std::priority_queue<std::uint32_t, std::vector<std::uint32_t>, std::greater<>> free_;
+  std::size_t detached_ = 0;
 };
 
 }  // namespace evrelay

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <string>
 #include <utility>
+#include <variant>
 
 #include "evrelay/netstring.h"
 #include "logging/log.h"
@@ -16,8 +18,13 @@ constexpr std::string_view kLogger = "relay";
 // Ends that are part of a peer's ordinary life; the others are worth a warning.
 bool Ordinary(CloseReason reason) {
   return reason == CloseReason::kEof || reason == CloseReason::kReset ||
-         reason == CloseReason::kDrain;
+         reason == CloseReason::kHook || reason == CloseReason::kDrain;
 }
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
 
 }  // namespace
 
@@ -29,7 +36,7 @@ Hub::Hub(Loop& loop, const Config& config, Counters& counters)
       stalled_(loop, TimerEvent::To<&Hub::OnStalled>(this)) {}
 
 Hub::~Hub() {
-  for (SendQueue* queue : {&caught_up_, &due_, &blocked_, &lingering_}) {
+  for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_, &lingering_}) {
     while (!queue->empty()) delete &queue->PopFront();
   }
 }
@@ -60,24 +67,186 @@ std::size_t Hub::Relay(std::string_view payload) {
   return live();
 }
 
+std::size_t Hub::Multicast(std::string_view payload, std::string_view tag) {
+  const TagIndex::Members* members = tags_.Find(tag);
+  if (members == nullptr) return 0;
+  const Frame frame = Encode(payload);
+  for (const std::uint32_t conidx : *members) Push(*table_.At(conidx), frame);
+  return members->size();
+}
+
+std::size_t Hub::Unicast(std::string_view payload, std::string_view tag) {
+  const TagIndex::Members* members = tags_.Find(tag);
+  if (members == nullptr) return 0;
+  Push(*table_.At(*members->begin()), Encode(payload));
+  return 1;
+}
+
+Frame Hub::Encode(std::string_view payload) const {
+  return Frame(config_.netstring_format ? netstring::Encode(payload) : std::string(payload));
+}
+
+void Hub::Push(Connection& connection, Frame frame) {
+  connection.outbox_.Push(log_, std::move(frame));
+  direct_bound_ = std::max<std::uint64_t>(direct_bound_, connection.outbox_.direct_bytes());
+  ++counters_.deliveries.due;
+  if (connection.queue_ == Connection::Queue::kCaughtUp) {
+    MoveTo(connection, Connection::Queue::kDue);
+  }
+}
+
+// --- what a worker says ---
+
+void Hub::Apply(const Command& command) {
+  CountCommand(command);
+  if (Connection* connection = table_.Find(command.connection)) {
+    if (command.messages != 0) connection->OnHandled(command.messages, command.bytes);
+    if (connection->state_ == Connection::State::kAdmitting &&
+        command.event == HookEventKind::kConnectionNew) {
+      Decide(*connection, command);
+    }
+  }
+  for (const Action& action : command.verdict.actions()) Execute(command.connection, action);
+  if (command.event == HookEventKind::kConnectionClosed) {
+    Connection* connection = table_.Find(command.connection);
+    if (connection != nullptr && connection->state_ != Connection::State::kClosing) {
+      BeginClose(*connection, connection->close_reason_);
+    }
+    table_.Release(command.connection);
+  }
+}
+
+void Hub::CountCommand(const Command& command) {
+  counters_.messages.handled += command.runs;
+  counters_.messages.dropped_no_hook += command.dropped_no_hook;
+  counters_.messages.dropped_after_close += command.dropped_after_close;
+  if (command.event != HookEventKind::kMessageReceived) {
+    counters_.hook.runs[command.event] += command.outcome != HookOutcome::kNoRoute ? 1 : 0;
+  }
+  counters_.hook.runs[HookEventKind::kMessageReceived] += command.runs;
+  switch (command.outcome) {
+    case HookOutcome::kError:
+    case HookOutcome::kTimeout:
+    case HookOutcome::kMemory:
+      ++counters_.hook.failed[command.outcome];
+      break;
+    case HookOutcome::kDone:
+    case HookOutcome::kNoRoute:
+    case HookOutcome::kCount:
+      break;
+  }
+}
+
+void Hub::Decide(Connection& connection, const Command& command) {
+  if (command.outcome != HookOutcome::kDone && command.outcome != HookOutcome::kNoRoute) {
+    Refuse(connection, CloseReason::kHookError);
+    return;
+  }
+  // One that is closed by the same verdict gets what that verdict has for it, and nothing else.
+  if (command.verdict.closes()) DropShare(connection);
+  Admit(connection);
+}
+
+void Hub::Admit(Connection& connection) {
+  connection.state_ =
+      connection.end_announced_ ? Connection::State::kEnding : Connection::State::kLive;
+  MoveTo(connection, Connection::Queue::kDue);
+  if (connection.state_ == Connection::State::kLive) connection.StartReading();
+}
+
+void Hub::Refuse(Connection& connection, CloseReason reason) {
+  DropShare(connection);
+  BeginClose(connection, reason);
+}
+
+void Hub::DropShare(Connection& connection) {
+  counters_.deliveries.dropped[DropReason::kRefused] +=
+      connection.outbox_.SkipTo(log_, log_.end()).skipped;
+}
+
+void Hub::Execute(ConnectionId id, const Action& action) {
+  auto& actions = counters_.hook.actions;
+  // Null: it is gone, or its end has begun.
+  const auto own = [&]() -> Connection* {
+    Connection* connection = table_.Find(id);
+    if (connection == nullptr || connection->state_ == Connection::State::kClosing) {
+      ++counters_.hook.stale_actions;
+      return nullptr;
+    }
+    return connection;
+  };
+  std::visit(Overloaded{
+                 [&](const action::Relay& relay) {
+                   ++actions.relay;
+                   Relay(relay.evdata);
+                 },
+                 [&](const action::Multicast& multicast) {
+                   ++actions.multicast;
+                   Multicast(multicast.evdata, multicast.etag);
+                 },
+                 [&](const action::Unicast& unicast) {
+                   ++actions.unicast;
+                   Unicast(unicast.evdata, unicast.etag);
+                 },
+                 [&](const action::Reply& reply) {
+                   ++actions.reply;
+                   if (Connection* connection = own()) Push(*connection, Encode(reply.evdata));
+                 },
+                 [&](const action::Close&) {
+                   ++actions.close;
+                   if (Connection* connection = own()) BeginClose(*connection, CloseReason::kHook);
+                 },
+                 [&](const action::SetTag& tag) {
+                   ++actions.set_tag;
+                   if (own() != nullptr) tags_.Set(id.conidx, tag.etag);
+                 },
+             },
+             action);
+}
+
 // --- connections ---
 
-Connection& Hub::Admit(std::unique_ptr<Connection> owned) {
+Connection& Hub::Add(std::unique_ptr<Connection> owned) {
   Connection& connection = *owned.release();
   connection.id_ = table_.Insert(connection);
-  connection.outbox_.Start(log_);
   ++connections_;
+  ++live_;
   ++counters_.subscribers.accepted;
-  MoveTo(connection, Connection::Queue::kDue);
+  const bool announced = connection.AnnounceNew();
+  connection.outbox_.Start(log_, announced ? Outbox::Begin::kHeld : Outbox::Begin::kSent);
+  if (announced) {
+    connection.deadline_ = Clock::now() + kAdmissionTime;
+    MoveTo(connection, Connection::Queue::kAdmitting);
+    ScheduleDeadline();
+  } else {
+    Admit(connection);
+  }
   return connection;
 }
 
+void Hub::End(Connection& connection, CloseReason reason) {
+  if (connection.end_announced_) return;
+  connection.StopReading();
+  AnnounceEnd(connection, reason);
+  if (!connection.awaits_closed_) {
+    BeginClose(connection, reason);
+  } else if (connection.state_ == Connection::State::kLive) {
+    connection.state_ = Connection::State::kEnding;
+  }
+}
+
+void Hub::AnnounceEnd(Connection& connection, CloseReason reason) {
+  if (connection.end_announced_) return;
+  connection.end_announced_ = true;
+  connection.close_reason_ = reason;
+  connection.awaits_closed_ = connection.AnnounceClosed(reason);
+}
+
 void Hub::BeginClose(Connection& connection, CloseReason reason) {
-  if (connection.closing_) return;
   EndLife(connection, reason);
   connection.outbox_.Stop(log_);
   connection.StopReading();
-  if (reason != CloseReason::kDrain) {
+  if (connection.close_reason_ != CloseReason::kDrain) {
     connection.deadline_ = Clock::now() + kClosingTime;
     closing_.PushBack(connection);
     ScheduleDeadline();
@@ -88,7 +257,7 @@ void Hub::BeginClose(Connection& connection, CloseReason reason) {
 }
 
 void Hub::OnGone(Connection& connection, CloseReason reason) {
-  if (connection.closing_) {
+  if (connection.state_ == Connection::State::kClosing) {
     if (connection.queue_ != Connection::Queue::kLingering) {
       DropUnsent(connection, DropReason::kClosing);
     }
@@ -105,10 +274,13 @@ void Hub::OnWritable(Connection& connection) {
 }
 
 void Hub::EndLife(Connection& connection, CloseReason reason) {
-  assert(!connection.closing_);
-  connection.closing_ = true;
-  connection.close_reason_ = reason;
-  table_.Erase(connection.id_);
+  assert(connection.state_ != Connection::State::kClosing);
+  connection.state_ = Connection::State::kClosing;
+  AnnounceEnd(connection, reason);
+  if (!connection.awaits_closed_) table_.Release(connection.id_);
+  reason = connection.close_reason_;
+  tags_.Set(connection.id_.conidx, {});
+  --live_;
   ++counters_.subscribers.closed[reason];
   if (Ordinary(reason)) {
     LogDebug(kLogger, "subscriber {} (conidx {}) ends: {}", connection.Peer(),
@@ -136,6 +308,7 @@ void Hub::DropUnsent(Connection& connection, DropReason reason) {
 
 void Hub::Delete(Connection& connection) {
   MoveTo(connection, Connection::Queue::kNone);
+  table_.Detach(connection.id_);
   --connections_;
   delete &connection;
 }
@@ -143,10 +316,15 @@ void Hub::Delete(Connection& connection) {
 void Hub::MoveTo(Connection& connection, Connection::Queue queue) {
   using Queue = Connection::Queue;
   if (connection.queue_ == Queue::kBlocked) --blocked_count_;
+  if (connection.queue_ == Queue::kAdmitting) --admitting_count_;
   connection.queue_ = queue;
   switch (queue) {
     case Queue::kNone:
       static_cast<ListHook<SendQueueTag>&>(connection).Unlink();
+      break;
+    case Queue::kAdmitting:
+      admitting_.PushBack(connection);
+      ++admitting_count_;
       break;
     case Queue::kCaughtUp:
       caught_up_.PushBack(connection);
@@ -177,7 +355,7 @@ void Hub::Deliver(Connection& connection) {
   const Connection::Sent sent = connection.Send(log_);
   switch (sent.result) {
     case Connection::SendResult::kDrained:
-      if (!connection.closing_) {
+      if (connection.state_ != Connection::State::kClosing) {
         MoveTo(connection, Connection::Queue::kCaughtUp);
         return;
       }
@@ -200,45 +378,22 @@ void Hub::Deliver(Connection& connection) {
   }
 }
 
-// The one place where a lag has consequences. Only blocked subscribers have one.
+// The one place where a lag has consequences. Only those that are blocked or being admitted have
+// one.
 void Hub::ApplySlowPolicy() {
-  const SlowSubscriberConfig& slow = config_.slow_subscriber;
-  const Position end = log_.end().position;
   bool hold = false;
   Clock::time_point next_stall = Clock::time_point::max();
-  if (end - log_.oldest() >= slow.max_lag) {
+  if (SomeoneMayLag()) {
     const Clock::time_point now = Clock::now();
-    const Boundary kept =
-        slow.policy == SlowPolicy::kSkip ? log_.FirstFrameFrom(end - slow.max_lag) : Boundary{};
+    CutUnadmitted();
+    std::uint64_t direct = 0;
     for (auto at = blocked_.begin(); at != blocked_.end();) {
       Connection& laggard = *at;
       ++at;
-      if (laggard.closing_) {
-        // What is due to it is bounded, but it keeps the log from freeing what came later.
-        if (laggard.outbox_.Beyond(log_) < slow.max_lag) continue;
-        DropUnsent(laggard, DropReason::kClosing);
-        Delete(laggard);
-        continue;
-      }
-      if (laggard.outbox_.Lag(log_) < slow.max_lag) continue;
-      switch (slow.policy) {
-        case SlowPolicy::kDisconnect:
-          Cut(laggard, CloseReason::kSlowSubscriber, DropReason::kSlowSubscriber);
-          break;
-        case SlowPolicy::kSkip: {
-          const Outbox::Skipped result = laggard.outbox_.SkipTo(log_, kept);
-          counters_.deliveries.written += result.written;
-          counters_.deliveries.dropped[DropReason::kSkipped] += result.skipped;
-          if (laggard.outbox_.direct_bytes() > slow.max_lag) {
-            Cut(laggard, CloseReason::kSlowSubscriber, DropReason::kSlowSubscriber);
-          }
-          break;
-        }
-        case SlowPolicy::kBlock:
-          if (holding_ && StallDeadline(laggard) <= probed_at_) {
-            Cut(laggard, CloseReason::kStalled, DropReason::kStalled);
-            break;
-          }
+      switch (ApplySlowPolicy(laggard)) {
+        case Lagging::kGone:
+          continue;
+        case Lagging::kHolds:
           if (!holding_) {
             held_since_ = now;
             ++counters_.loop.holds;
@@ -246,14 +401,79 @@ void Hub::ApplySlowPolicy() {
           holding_ = hold = true;
           next_stall = std::min(next_stall, StallDeadline(laggard));
           break;
+        case Lagging::kStays:
+          break;
       }
+      direct = std::max<std::uint64_t>(direct, laggard.outbox_.direct_bytes());
     }
+    direct_bound_ = direct;
     log_.Trim();
     if (hold) stalled_.Schedule(next_stall - now);
   }
   if (hold) return;
   holding_ = false;
   stalled_.Cancel();
+}
+
+bool Hub::SomeoneMayLag() const {
+  return log_.end().position - log_.oldest() + direct_bound_ >= config_.slow_subscriber.max_lag;
+}
+
+void Hub::CutUnadmitted() {
+  for (auto at = admitting_.begin(); at != admitting_.end();) {
+    Connection& connection = *at;
+    ++at;
+    if (connection.outbox_.Lag(log_) >= config_.slow_subscriber.max_lag) {
+      Cut(connection, CloseReason::kAdmission, DropReason::kRefused);
+    }
+  }
+}
+
+Hub::Lagging Hub::ApplySlowPolicy(Connection& laggard) {
+  const SlowSubscriberConfig& slow = config_.slow_subscriber;
+  if (laggard.state_ == Connection::State::kClosing) {
+    // What is due to it is bounded, but it keeps the log from freeing what came later.
+    if (laggard.outbox_.Beyond(log_) < slow.max_lag) return Lagging::kStays;
+    DropUnsent(laggard, DropReason::kClosing);
+    Delete(laggard);
+    return Lagging::kGone;
+  }
+  const std::uint64_t lag = laggard.outbox_.Lag(log_);
+  if (lag < slow.max_lag) return Lagging::kStays;
+  switch (slow.policy) {
+    case SlowPolicy::kDisconnect:
+      Cut(laggard, CloseReason::kSlowSubscriber, DropReason::kSlowSubscriber);
+      return Lagging::kGone;
+    case SlowPolicy::kSkip: {
+      const std::size_t direct = laggard.outbox_.direct_bytes();
+      if (direct >= slow.max_lag) {
+        Cut(laggard, CloseReason::kSlowSubscriber, DropReason::kSlowSubscriber);
+        return Lagging::kGone;
+      }
+      const Boundary kept = log_.FirstFrameFrom(log_.end().position - (slow.max_lag - direct));
+      const Outbox::Skipped result = laggard.outbox_.SkipTo(log_, kept);
+      counters_.deliveries.written += result.written;
+      counters_.deliveries.dropped[DropReason::kSkipped] += result.skipped;
+      return Lagging::kStays;
+    }
+    case SlowPolicy::kBlock:
+      if (lag >= slow.max_lag + HookAllowance()) {
+        Cut(laggard, CloseReason::kSlowSubscriber, DropReason::kSlowSubscriber);
+        return Lagging::kGone;
+      }
+      if (holding_ && StallDeadline(laggard) <= probed_at_) {
+        Cut(laggard, CloseReason::kStalled, DropReason::kStalled);
+        return Lagging::kGone;
+      }
+      return Lagging::kHolds;
+  }
+  return Lagging::kStays;
+}
+
+// What producers have sent by the time they are held back never closes anybody.
+std::uint64_t Hub::HookAllowance() const {
+  return std::max<std::uint64_t>(kHookAllowance,
+                                 kTurnIntake + config_.max_event + netstring::kMaxOverhead);
 }
 
 Hub::Clock::time_point Hub::StallDeadline(const Connection& holder) const {
@@ -268,7 +488,7 @@ void Hub::OnStalled() noexcept {
   for (auto at = blocked_.begin(); at != blocked_.end();) {
     Connection& holder = *at;
     ++at;
-    if (!holder.closing_ && StallDeadline(holder) <= probed_at_) {
+    if (holder.state_ != Connection::State::kClosing && StallDeadline(holder) <= probed_at_) {
       MoveTo(holder, Connection::Queue::kDue);
     }
   }
@@ -277,20 +497,22 @@ void Hub::OnStalled() noexcept {
 // --- the end ---
 
 void Hub::Drain() {
-  for (SendQueue* queue : {&caught_up_, &due_, &blocked_}) {
+  for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_}) {
     for (auto at = queue->begin(); at != queue->end();) {
       Connection& connection = *at;
       ++at;
-      BeginClose(connection, CloseReason::kDrain);
+      End(connection, CloseReason::kDrain);
     }
   }
 }
 
 void Hub::CutAll() {
-  for (SendQueue* queue : {&caught_up_, &due_, &blocked_, &lingering_}) {
+  for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_, &lingering_}) {
     while (!queue->empty()) {
       Connection& connection = queue->front();
-      if (!connection.closing_) EndLife(connection, CloseReason::kDrain);
+      if (connection.state_ != Connection::State::kClosing) {
+        EndLife(connection, CloseReason::kDrain);
+      }
       if (queue != &lingering_) DropUnsent(connection, DropReason::kDrain);
       Delete(connection);
     }
@@ -299,13 +521,17 @@ void Hub::CutAll() {
 
 void Hub::ScheduleDeadline() {
   Clock::time_point next = Clock::time_point::max();
-  if (!closing_.empty()) next = closing_.front().deadline_;
+  if (!admitting_.empty()) next = admitting_.front().deadline_;
+  if (!closing_.empty()) next = std::min(next, closing_.front().deadline_);
   if (!lingering_.empty()) next = std::min(next, lingering_.front().deadline_);
   if (next != Clock::time_point::max()) deadline_.Schedule(next - Clock::now());
 }
 
 void Hub::OnDeadline() noexcept {
   const Clock::time_point now = Clock::now();
+  while (!admitting_.empty() && admitting_.front().deadline_ <= now) {
+    Refuse(admitting_.front(), CloseReason::kAdmission);
+  }
   while (!closing_.empty() && closing_.front().deadline_ <= now) {
     Connection& connection = closing_.front();
     DropUnsent(connection, DropReason::kClosing);
@@ -328,9 +554,11 @@ void Hub::OnDeadline() noexcept {
 
 std::uint64_t Hub::MaxLag() {
   std::uint64_t max = 0;
-  for (SendQueue* queue : {&caught_up_, &due_, &blocked_}) {
+  for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_}) {
     for (Connection& connection : *queue) {
-      if (!connection.closing_) max = std::max(max, connection.outbox_.Lag(log_));
+      if (connection.state_ != Connection::State::kClosing) {
+        max = std::max(max, connection.outbox_.Lag(log_));
+      }
     }
   }
   return max;
@@ -346,7 +574,7 @@ void Hub::CountWritten() {
 
 std::uint64_t Hub::Queued() {
   std::uint64_t sum = 0;
-  for (SendQueue* queue : {&caught_up_, &due_, &blocked_}) {
+  for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_}) {
     for (Connection& connection : *queue) sum += connection.outbox_.Queued(log_);
   }
   return sum;

@@ -1,10 +1,12 @@
-// Hub: where every event passes. Its methods are the verbs; producers (and later hooks) call them.
+// Hub: where every event passes. Its methods are the verbs; producers call them, and the commands
+// of the workers are carried out by them.
 //
 // An event is appended to the log and touches no subscriber. Once a turn of the loop, Flush sends
 // each subscriber everything due to it. So k events of a turn share one send, a single event leaves
 // at once, and nobody who is not blocked ever lags.
 //
 // Every connection is in exactly one queue:
+//   admitting  waits for the verdict on its connection-new, in the order of their deadlines
 //   caught up  has been sent everything up to the log's mark; sent to when there are new events
 //   due        has something of its own: sent to in the next flush
 //   blocked    its socket is full; waits for OnWritable
@@ -13,8 +15,8 @@
 // deadlines.
 //
 // Memory: the log holds at most what the slowest subscriber lags, which max_lag bounds: policy
-// disconnect and skip exactly, up to one turn's intake and one frame; policy block by holding()
-// producers back.
+// disconnect and skip exactly, up to one turn's intake and one frame (of hooks: one verdict);
+// policy block by holding() producers back, and hooks' frames by kHookAllowance beyond.
 //
 // Thread safety: none; the loop thread.
 
@@ -27,23 +29,33 @@
 #include <memory>
 #include <string_view>
 
+#include "codec/frame.h"
 #include "config/config.h"
 #include "event/loop.h"
 #include "event/timer_event.h"
 #include "fanout/broadcast_log.h"
 #include "metrics/counters.h"
+#include "relay/command.h"
 #include "relay/connection.h"
 #include "relay/connection_table.h"
+#include "relay/tag_index.h"
 #include "util/intrusive_list.h"
 
 namespace evrelay {
 
 class Hub {
  public:
+  // How long the verdict on a connection-new may take.
+  static constexpr std::chrono::seconds kAdmissionTime{10};
   // How long a closing connection may take to accept what was due (a drain has its own time), and
   // how long its peer may then take to end its side.
   static constexpr std::chrono::seconds kClosingTime{5};
   static constexpr std::chrono::seconds kLingerTime{2};
+  // What is taken in one turn of the loop from all producers together, and from all workers, in
+  // bytes; the frame or verdict that crosses the line is the last.
+  static constexpr std::size_t kTurnIntake = 256 * 1024;
+  // Policy block does not hold hooks back: so far beyond max_lag may their frames take a laggard.
+  static constexpr std::uint64_t kHookAllowance = 4 * kMiB;
 
   // `config` and `counters` must outlive the hub; a reload changes `config` in place.
   Hub(Loop& loop, const Config& config, Counters& counters);
@@ -60,14 +72,23 @@ class Hub {
   // Relays one event, not empty. Returns the number of subscribers it was queued for.
   std::size_t Relay(std::string_view payload);
 
+  // One event, not empty, for those who have the tag, or for the lowest conidx of them. Returns the
+  // number of subscribers it was queued for.
+  std::size_t Multicast(std::string_view payload, std::string_view tag);
+  std::size_t Unicast(std::string_view payload, std::string_view tag);
+
+  // Carries out what a worker says, wholly: no other event comes between its actions.
+  void Apply(const Command& command);
+
   // --- connections ---
 
-  // Makes the connection live: it gets every event relayed from now on.
-  Connection& Admit(std::unique_ptr<Connection> connection);
+  // Lets a connection in: it gets every event relayed from now on. When there is a script, it is
+  // admitting until that has decided.
+  Connection& Add(std::unique_ptr<Connection> connection);
 
-  // Ends a live connection in good order: what is due now will be sent, then comes EOF. A
-  // connection that is closing already stays as it is.
-  void BeginClose(Connection& connection, CloseReason reason);
+  // The connection's peer has ended its side, or is not to be listened to any more: closes it in
+  // good order when its connection-closed has run, at once when there is none to run.
+  void End(Connection& connection, CloseReason reason);
 
   // The connection's peer is gone, for good: destroys it. A live one is closed by this for
   // `reason`.
@@ -86,16 +107,21 @@ class Hub {
 
   // --- the end ---
 
-  // Begins to close all live connections, for reason drain.
+  // Begins to end all connections, for reason drain.
   void Drain();
   // Destroys all that are left; what they have not been sent is dropped{drain}.
   void CutAll();
   // Live, closing and lingering.
   std::size_t connections() const { return connections_; }
+  // And those that are gone but hold their conidx until connection-closed has run: what max_clients
+  // bounds.
+  std::size_t places() const { return connections_ + table_.detached(); }
 
   // --- for status ---
 
-  std::size_t live() const { return table_.size(); }
+  // That events are for, those being admitted included.
+  std::size_t live() const { return live_; }
+  std::size_t admitting() const { return admitting_count_; }
   std::size_t blocked() const { return blocked_count_; }
   // Bytes, of the live subscriber that lags most. Looks at all.
   std::uint64_t MaxLag();
@@ -111,10 +137,28 @@ class Hub {
 
   void MoveTo(Connection& connection, Connection::Queue queue);
   void Deliver(Connection& connection);
+  Frame Encode(std::string_view payload) const;
+  void Push(Connection& connection, Frame frame);
+
+  void Decide(Connection& connection, const Command& command);
+  void Admit(Connection& connection);
+  void Refuse(Connection& connection, CloseReason reason);
+  void DropShare(Connection& connection);
+  void Execute(ConnectionId id, const Action& action);
+  void CountCommand(const Command& command);
+  void AnnounceEnd(Connection& connection, CloseReason reason);
+  // Ends a live connection in good order: what is due now will be sent, then comes EOF.
+  void BeginClose(Connection& connection, CloseReason reason);
+  // What a lag has made of a subscriber.
+  enum class Lagging : std::uint8_t { kStays, kHolds, kGone };
   void ApplySlowPolicy();
+  Lagging ApplySlowPolicy(Connection& laggard);
+  bool SomeoneMayLag() const;
+  void CutUnadmitted();
+  std::uint64_t HookAllowance() const;
   Clock::time_point StallDeadline(const Connection& holder) const;
 
-  // Live → closing: the conidx becomes free, the close is counted and logged.
+  // To closing: the close is announced, counted and logged.
   void EndLife(Connection& connection, CloseReason reason);
   void Cut(Connection& connection, CloseReason reason, DropReason drop);
   void DropUnsent(Connection& connection, DropReason reason);
@@ -128,13 +172,18 @@ class Hub {
   Counters& counters_;
   BroadcastLog log_;
   ConnectionTable table_;
-  SendQueue caught_up_;  // this and the next three own their members
+  TagIndex tags_;
+  SendQueue admitting_;  // this and the next four own their members
+  SendQueue caught_up_;
   SendQueue due_;
   SendQueue blocked_;
   SendQueue lingering_;
   IntrusiveList<Connection, ClosingTag> closing_;
   std::size_t connections_ = 0;
+  std::size_t live_ = 0;
+  std::size_t admitting_count_ = 0;
   std::size_t blocked_count_ = 0;
+  std::uint64_t direct_bound_ = 0;  // no subscriber has more bytes of direct frames queued
   bool holding_ = false;
   Clock::time_point held_since_;  // while holding_
   // When those whose stall_timeout was over were last sent to, whatever their sockets said.

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "logging/log.h"
 
@@ -38,13 +39,24 @@ CloseReason ReasonOf(netstring::Error error) {
 Subscriber::Subscriber(SubscriberContext& context, UniqueFd fd, const SocketAddress& peer)
     : context_(context),
       event_(context.loop, fd.Release(), IoEvent::To<&Subscriber::OnReady>(this)),
-      peer_(peer) {
-  event_.Watch(IoEvent::kRead);
-}
+      peer_(peer) {}
 
 Subscriber::~Subscriber() {
   event_.Watch(0);
   close(event_.fd());
+}
+
+Origin Subscriber::origin() const { return {id(), peer_.host(), peer_.port()}; }
+
+bool Subscriber::AnnounceNew() noexcept {
+  announced_ = context_.workers.active();
+  if (announced_) context_.workers.ConnectionNew(origin());
+  return announced_;
+}
+
+bool Subscriber::AnnounceClosed(CloseReason reason) noexcept {
+  if (announced_) context_.workers.ConnectionClosed(origin(), reason);
+  return announced_;
 }
 
 Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
@@ -86,7 +98,30 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
   }
 }
 
-void Subscriber::StopReading() noexcept { event_.Remove(IoEvent::kRead); }
+void Subscriber::StartReading() noexcept {
+  reading_ = true;
+  WatchInput();
+}
+
+void Subscriber::StopReading() noexcept {
+  reading_ = false;
+  WatchInput();
+}
+
+void Subscriber::WatchInput() {
+  const bool full = unhandled_ > kMaxUnhandled || unhandled_bytes_ > kMaxUnhandledBytes;
+  if (lingering_ || (reading_ && !full)) {
+    event_.Add(IoEvent::kRead);
+  } else {
+    event_.Remove(IoEvent::kRead);
+  }
+}
+
+void Subscriber::OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept {
+  unhandled_ -= messages;
+  unhandled_bytes_ -= bytes;
+  WatchInput();
+}
 
 bool Subscriber::Linger() noexcept {
   const bool delivered = Delivered();
@@ -131,7 +166,7 @@ Subscriber::After Subscriber::OnReadable() {
       context_.hub.OnGone(*this, CloseReason::kEof);
       return After::kGone;
     }
-    context_.hub.BeginClose(*this, ReasonOf(reader_.Finish()));
+    context_.hub.End(*this, ReasonOf(reader_.Finish()));
     return After::kStays;
   }
   talked_ = true;
@@ -140,35 +175,48 @@ Subscriber::After Subscriber::OnReadable() {
 }
 
 void Subscriber::OnChunk(std::string_view chunk) {
-  if (!context_.config.netstring_format) {
-    OnMessage(chunk);
-    return;
+  MessageBatch messages;
+  std::optional<CloseReason> end;
+  if (context_.config.netstring_format) {
+    end = Decode(chunk, messages);
+  } else {
+    messages.Add(chunk);
   }
+  if (!messages.empty()) OnMessages(std::move(messages));
+  if (end) context_.hub.End(*this, *end);
+}
+
+std::optional<CloseReason> Subscriber::Decode(std::string_view chunk, MessageBatch& messages) {
   const netstring::Limits limits{.data = context_.config.max_message};
   while (true) {
     const FrameReader::Item item = reader_.Next(chunk, limits);
     switch (item.kind) {
       case FrameReader::Kind::kRun:  // only NextRun makes runs
       case FrameReader::Kind::kMore:
-        return;
+        return std::nullopt;
       case FrameReader::Kind::kFrame:
-        if (!item.payload.empty()) OnMessage(item.payload);
+        if (!item.payload.empty()) messages.Add(item.payload);
         break;
       case FrameReader::Kind::kError:
-        if (context_.config.bad_frame == BadFrame::kClose) {
-          context_.hub.BeginClose(*this, ReasonOf(item.error));
-        } else {
-          context_.counters.messages.discarded_bytes += reader_.Discard(chunk);
-        }
-        return;
+        if (context_.config.bad_frame == BadFrame::kClose) return ReasonOf(item.error);
+        context_.counters.messages.discarded_bytes += reader_.Discard(chunk);
+        return std::nullopt;
     }
   }
 }
 
-void Subscriber::OnMessage(std::string_view payload) {
-  ++context_.counters.messages.received;
-  context_.counters.messages.bytes += payload.size();
-  ++context_.counters.messages.dropped_no_hook;
+void Subscriber::OnMessages(MessageBatch messages) {
+  auto& counters = context_.counters.messages;
+  counters.received += messages.size();
+  counters.bytes += messages.bytes();
+  if (!context_.workers.active()) {
+    counters.dropped_no_hook += messages.size();
+    return;
+  }
+  unhandled_ += static_cast<std::uint32_t>(messages.size());
+  unhandled_bytes_ += messages.bytes();
+  context_.workers.MessagesReceived(origin(), std::move(messages));
+  WatchInput();
 }
 
 }  // namespace evrelay

@@ -1,10 +1,15 @@
-// Subscriber: one connection of the subscriber port. Uplink: reads become messages. Downlink: the
-// outbox is sent when the hub says so.
+// Subscriber: one connection of the subscriber port. Uplink: reads become messages, which go to the
+// connection's worker. Downlink: the outbox is sent when the hub says so.
+//
+// Memory: messages that the worker has not handled yet are bounded by kMaxUnhandled and
+// kMaxUnhandledBytes, and one read more; above that this subscriber is not read.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_H_
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +22,7 @@
 #include "relay/connection.h"
 #include "relay/hub.h"
 #include "util/unique_fd.h"
+#include "worker/worker_pool.h"
 
 namespace evrelay {
 
@@ -24,6 +30,7 @@ namespace evrelay {
 struct SubscriberContext {
   Loop& loop;
   Hub& hub;
+  WorkerPool& workers;
   const Config& config;
   Counters& counters;
   std::string scratch;  // reads land here; sized once
@@ -33,12 +40,18 @@ class Subscriber final : public Connection {
  public:
   // Bytes read at a time.
   static constexpr std::size_t kReadSize = 64 * 1024;
+  static constexpr std::uint32_t kMaxUnhandled = 1024;
+  static constexpr std::uint64_t kMaxUnhandledBytes = 256 * kKiB;
 
   // `fd` is a connected, non-blocking stream socket.
   Subscriber(SubscriberContext& context, UniqueFd fd, const SocketAddress& peer);
   ~Subscriber() override;
 
+  bool AnnounceNew() noexcept override;
+  bool AnnounceClosed(CloseReason reason) noexcept override;
+  void OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept override;
   Sent Send(BroadcastLog& log) noexcept override;
+  void StartReading() noexcept override;
   void StopReading() noexcept override;
   bool Linger() noexcept override;
   bool Delivered() const noexcept override;
@@ -52,14 +65,22 @@ class Subscriber final : public Connection {
   void OnReady(unsigned ready) noexcept;
   After OnReadable();
   void OnChunk(std::string_view chunk);
-  void OnMessage(std::string_view payload);
+  // Decodes `chunk` to its end or to a frame that ends the connection, for the reason returned.
+  std::optional<CloseReason> Decode(std::string_view chunk, MessageBatch& messages);
+  void OnMessages(MessageBatch messages);
+  void WatchInput();
+  Origin origin() const;
 
   SubscriberContext& context_;
   IoEvent event_;  // its descriptor is owned: closed by the destructor, after the watch has ended
   SocketAddress peer_;
-  bool talked_ = false;     // it has ever sent something
-  bool ended_ = false;      // its EOF has been read
-  bool lingering_ = false;  // our side has ended; waiting for the peer's
+  bool announced_ = false;       // the script knows it
+  bool reading_ = false;         // its messages are wanted
+  bool talked_ = false;          // it has ever sent something
+  bool ended_ = false;           // its EOF has been read
+  bool lingering_ = false;       // our side has ended; waiting for the peer's
+  std::uint32_t unhandled_ = 0;  // messages at the worker
+  std::uint64_t unhandled_bytes_ = 0;
   FrameReader reader_;
 };
 

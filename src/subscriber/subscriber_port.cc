@@ -23,9 +23,9 @@ constexpr mode_t kUnixListenerMode = 0666;
 
 }  // namespace
 
-SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
-                               std::vector<UniqueFd> activated)
-    : context_{loop, hub, config, counters, std::string(Subscriber::kReadSize, '\0')} {
+SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
+                               Counters& counters, std::vector<UniqueFd> activated)
+    : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')} {
   Listener::Handler& handler = *this;
   for (UniqueFd& fd : activated) listeners_.emplace_back(loop, std::move(fd), handler);
   if (!listeners_.empty()) return;
@@ -57,7 +57,7 @@ std::vector<std::string> SubscriberPort::names() const {
 }
 
 void SubscriberPort::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
-  if (context_.hub.connections() >= context_.config.max_clients) {
+  if (context_.hub.places() >= context_.config.max_clients) {
     ++context_.counters.subscribers.refused[RefuseReason::kFull];
     static LogLimit limit;
     LogWarnLimited(limit, kLogger, "{} is turned away: all {} places of max_clients are taken",
@@ -74,8 +74,8 @@ void SubscriberPort::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
     SetSendBuffer(fd.get(), kLocalSendBuffer);
   }
   const Connection& connection =
-      context_.hub.Admit(std::make_unique<Subscriber>(context_, std::move(fd), peer));
-  LogDebug(kLogger, "subscriber {} (conidx {}) is live", connection.Peer(), connection.id().conidx);
+      context_.hub.Add(std::make_unique<Subscriber>(context_, std::move(fd), peer));
+  LogDebug(kLogger, "subscriber {} has conidx {}", connection.Peer(), connection.id().conidx);
 }
 
 void SubscriberPort::OnAcceptShed() noexcept {

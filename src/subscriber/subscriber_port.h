@@ -19,8 +19,8 @@ class SubscriberPort final : private Listener::Handler {
  public:
   // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any.
   // Throws AddressInUse or std::system_error; then nothing stays bound.
-  SubscriberPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
-                 std::vector<UniqueFd> activated);
+  SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
+                 Counters& counters, std::vector<UniqueFd> activated);
 
   // Accepts no more. Connections stay.
   void Stop();

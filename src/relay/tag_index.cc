@@ -1,0 +1,27 @@
+#include "relay/tag_index.h"
+
+namespace evrelay {
+
+void TagIndex::Set(std::uint32_t conidx, std::string_view tag) {
+  if (conidx >= tag_of_.size()) {
+    if (tag.empty()) return;
+    tag_of_.resize(conidx + std::size_t{1}, nullptr);
+  }
+  Tags::value_type*& now = tag_of_[conidx];
+  if (now != nullptr) {
+    if (now->first == tag) return;
+    now->second.erase(conidx);
+    if (now->second.empty()) tags_.erase(tags_.find(now->first));
+    now = nullptr;
+  }
+  if (tag.empty()) return;
+  now = &*tags_.try_emplace(std::string(tag)).first;
+  now->second.insert(conidx);
+}
+
+const TagIndex::Members* TagIndex::Find(std::string_view tag) const {
+  const auto found = tags_.find(tag);
+  return found == tags_.end() ? nullptr : &found->second;
+}
+
+}  // namespace evrelay
