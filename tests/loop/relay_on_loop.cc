@@ -89,14 +89,25 @@ Peer RelayOnLoop::Connect(const Address& address) {
   return Peer(std::move(fd));
 }
 
-RelayOnLoop::RelayOnLoop(const Config& c, Transport transport)
+RelayOnLoop::RelayOnLoop(const Config& c, Transport transport,
+                         std::vector<std::unique_ptr<Hook>> hooks)
     : config(c),
       hub(loop, config, counters),
+      commands(loop),
+      workers(commands, config.workers),
       producers(loop, hub, config, counters, Listen(Transport::kUnix, producer_address_)),
-      subscribers(loop, hub, config, counters, One(Listen(transport, subscriber_address_))),
-      turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {}
+      subscribers(loop, hub, workers, config, counters, One(Listen(transport, subscriber_address_))),
+      turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
+  if (!hooks.empty()) workers.SetHooks(std::move(hooks));
+}
+
+RelayOnLoop::~RelayOnLoop() {
+  commands.Close();
+  workers.Stop(std::chrono::seconds(10));
+}
 
 void RelayOnLoop::OnTurn() noexcept {
+  commands.Take(Hub::kTurnIntake, [this](const Command& command) { hub.Apply(command); });
   const std::uint64_t before = counters.events.bytes;
   producers.Intake();
   largest_intake = std::max(largest_intake, counters.events.bytes - before);

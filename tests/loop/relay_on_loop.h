@@ -9,18 +9,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "config/config.h"
 #include "event/before_wait.h"
 #include "event/loop.h"
+#include "event/mailbox.h"
 #include "metrics/counters.h"
 #include "producer/producer_port.h"
 #include "relay/hub.h"
 #include "subscriber/subscriber_port.h"
 #include "util/unique_fd.h"
+#include "worker/worker_pool.h"
 
 namespace evrelay {
 
@@ -53,7 +57,10 @@ class RelayOnLoop {
  public:
   enum class Transport { kUnix, kTcp };  // of the subscriber port
 
-  explicit RelayOnLoop(const Config& config = {}, Transport transport = Transport::kUnix);
+  // `hooks`: one a worker, of config.workers; none: there is no script.
+  explicit RelayOnLoop(const Config& config = {}, Transport transport = Transport::kUnix,
+                       std::vector<std::unique_ptr<Hook>> hooks = {});
+  ~RelayOnLoop();
 
   Peer Subscriber();
   Peer Producer();
@@ -78,6 +85,8 @@ class RelayOnLoop {
   Counters counters;
   Loop loop;
   Hub hub;
+  Mailbox<Command> commands;
+  WorkerPool workers;
   std::uint64_t largest_intake = 0;  // bytes of events that came in one turn, the most there were
 
  private:

@@ -29,7 +29,12 @@ struct FakePeer {
 
   Connection* connection = nullptr;  // null: destroyed
   int sends = 0;
-  bool reading = true;
+  bool scripted = false;  // its events go to a script
+  int news = 0;
+  std::vector<CloseReason> closeds;
+  std::uint32_t handled = 0;
+  std::uint64_t handled_bytes = 0;
+  bool reading = false;
   bool ended = false;  // our side's orderly end
   bool reset = false;
 };
@@ -65,6 +70,19 @@ class FakeConnection final : public Connection {
       if (taken < due) return {SendResult::kBlocked, total};
     }
   }
+  bool AnnounceNew() noexcept override {
+    ++peer_->news;
+    return peer_->scripted;
+  }
+  bool AnnounceClosed(CloseReason reason) noexcept override {
+    peer_->closeds.push_back(reason);
+    return peer_->scripted;
+  }
+  void OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept override {
+    peer_->handled += messages;
+    peer_->handled_bytes += bytes;
+  }
+  void StartReading() noexcept override { peer_->reading = true; }
   void StopReading() noexcept override { peer_->reading = false; }
   bool Delivered() const noexcept override { return peer_->delivered; }
   bool Linger() noexcept override {
@@ -85,7 +103,7 @@ class HubTest {
 
   std::shared_ptr<FakePeer> Admit() {
     auto peer = std::make_shared<FakePeer>();
-    hub.Admit(std::make_unique<FakeConnection>(peer, counters));
+    hub.Add(std::make_unique<FakeConnection>(peer, counters));
     return peer;
   }
   void Flush() {
@@ -236,17 +254,17 @@ TEST_CASE_METHOD(HubTest, "hub: the lowest conidx is reused with another generat
   CHECK_FALSE(next->connection->id() == old);
 }
 
-TEST_CASE_METHOD(HubTest, "hub: BeginClose sends what is due, then ends") {
+TEST_CASE_METHOD(HubTest, "hub: End sends what is due, then ends") {
   const auto peer = Admit();
   Flush();
   hub.Relay("due");
-  hub.BeginClose(*peer->connection, CloseReason::kEof);
+  hub.End(*peer->connection, CloseReason::kEof);
   CHECK_FALSE(peer->reading);
   CHECK(hub.live() == 0);
   CHECK(hub.connections() == 1);
   CHECK(Closed(CloseReason::kEof) == 1);
   CHECK(hub.Relay("not for it") == 0);
-  hub.BeginClose(*peer->connection, CloseReason::kBadSize);  // stays as it is
+  hub.End(*peer->connection, CloseReason::kBadSize);  // stays as it is
   Flush();
   CHECK(peer->received == "3:due,");
   CHECK(peer->ended);
@@ -258,10 +276,10 @@ TEST_CASE_METHOD(HubTest, "hub: BeginClose sends what is due, then ends") {
   CHECK(hub.log().segments() == 0);
 }
 
-TEST_CASE_METHOD(HubTest, "hub: BeginClose with nothing due ends at once") {
+TEST_CASE_METHOD(HubTest, "hub: End with nothing due ends at once") {
   const auto peer = Admit();
   Flush();
-  hub.BeginClose(*peer->connection, CloseReason::kBadSize);
+  hub.End(*peer->connection, CloseReason::kBadSize);
   Flush();
   CHECK(peer->ended);
   CHECK(peer->connection == nullptr);
@@ -272,7 +290,7 @@ TEST_CASE_METHOD(HubTest, "hub: a lingering connection is nobody's subscriber") 
   const auto peer = Admit();
   peer->lingers = true;
   hub.Relay("due");
-  hub.BeginClose(*peer->connection, CloseReason::kTooBig);
+  hub.End(*peer->connection, CloseReason::kTooBig);
   Flush();
   REQUIRE(peer->connection != nullptr);
   CHECK(peer->ended);
@@ -303,7 +321,7 @@ TEST_CASE_METHOD(HubTest, "hub: a closing connection that takes nothing is cut i
   hub.Relay("one");
   hub.Relay("two");
   Flush();
-  hub.BeginClose(*peer->connection, CloseReason::kEof);
+  hub.End(*peer->connection, CloseReason::kEof);
   AdvanceClock(Hub::kClosingTime - 100ms);
   Turn();
   REQUIRE(peer->connection != nullptr);
@@ -343,8 +361,8 @@ TEST_CASE_METHOD(HubTest, "hub: a lingering one does not wait for a closing one'
   lingering->lingers = true;
   hub.Relay("due");
   Flush();
-  hub.BeginClose(*closing->connection, CloseReason::kEof);
-  hub.BeginClose(*lingering->connection, CloseReason::kBadSize);
+  hub.End(*closing->connection, CloseReason::kEof);
+  hub.End(*lingering->connection, CloseReason::kBadSize);
   Flush();
   AdvanceClock(Hub::kLingerTime + 100ms);
   Turn();
@@ -364,7 +382,7 @@ TEST_CASE_METHOD(HubTest, "hub: several deadlines, one after the other") {
   hub.Relay("due");
   Flush();
   for (const auto& peer : peers) {
-    hub.BeginClose(*peer->connection, CloseReason::kEof);
+    hub.End(*peer->connection, CloseReason::kEof);
     AdvanceClock(1s);
   }
   for (std::size_t gone = 0; gone <= 3; ++gone) {
@@ -395,7 +413,7 @@ TEST_CASE_METHOD(HubTest, "hub: a broken connection is gone, with what it was du
     peer->broken = true;
     hub.Relay("one");
     hub.Relay("two");
-    hub.BeginClose(*peer->connection, CloseReason::kReset);
+    hub.End(*peer->connection, CloseReason::kReset);
     Flush();
     CHECK(Dropped(DropReason::kClosing) == 2);
   }
@@ -616,7 +634,7 @@ TEST_CASE("hub: only those that hold producers back are stalled") {
   behind->room = 350;
   test.hub.RelayRun(Wire("abcd"), 4, 4 * 96);
   test.Flush();
-  test.hub.BeginClose(*closing->connection, CloseReason::kEof);
+  test.hub.End(*closing->connection, CloseReason::kEof);
   test.Flush();
   REQUIRE(test.hub.holding());
   AdvanceClock(4100ms);
@@ -666,7 +684,7 @@ TEST_CASE("hub: a closing subscriber holds nobody back, and gets what it was due
   slow->room = 0;
   test.hub.RelayRun(Wire("ab"), 2, 2 * 96);
   test.Flush();
-  test.hub.BeginClose(*slow->connection, CloseReason::kEof);
+  test.hub.End(*slow->connection, CloseReason::kEof);
   test.hub.RelayRun(Wire("cd"), 2, 2 * 96);
   test.Flush();
   CHECK_FALSE(test.hub.holding());
@@ -696,7 +714,7 @@ TEST_CASE("hub: one that held producers back and then closes still gets what it 
   test.hub.RelayRun(Wire("abcdef"), 6, 6 * 96);
   test.Flush();
   REQUIRE(test.hub.holding());
-  SECTION("by its own end") { test.hub.BeginClose(*slow->connection, CloseReason::kEof); }
+  SECTION("by its own end") { test.hub.End(*slow->connection, CloseReason::kEof); }
   SECTION("as the relay drains") { test.hub.Drain(); }
   test.Flush();
   CHECK_FALSE(test.hub.holding());
@@ -721,8 +739,8 @@ TEST_CASE_METHOD(HubTest, "hub: Drain ends all; CutAll destroys the rest") {
   closing->room = 0;
   hub.Relay("one");
   Flush();
-  hub.BeginClose(*closing->connection, CloseReason::kBadType);
-  hub.BeginClose(*lingering->connection, CloseReason::kEof);
+  hub.End(*closing->connection, CloseReason::kBadType);
+  hub.End(*lingering->connection, CloseReason::kEof);
   Flush();
   const auto fresh = Admit();
   hub.Relay("two");
@@ -755,7 +773,7 @@ TEST_CASE_METHOD(HubTest, "hub: CutAll without a Drain") {
   const auto live = Admit();
   const auto lingering = Admit();
   lingering->lingers = true;
-  hub.BeginClose(*lingering->connection, CloseReason::kEof);
+  hub.End(*lingering->connection, CloseReason::kEof);
   Flush();
   hub.Relay("one");
   hub.CutAll();
@@ -776,9 +794,9 @@ TEST_CASE("hub: destroys its connections with itself") {
     peers[1]->room = 0;
     peers[2]->lingers = true;
     test.hub.Relay("one");
-    test.hub.BeginClose(*peers[2]->connection, CloseReason::kEof);
+    test.hub.End(*peers[2]->connection, CloseReason::kEof);
     test.Flush();
-    test.hub.BeginClose(*peers[3]->connection, CloseReason::kEof);
+    test.hub.End(*peers[3]->connection, CloseReason::kEof);
   }
   for (const auto& peer : peers) CHECK(peer->connection == nullptr);
 }
