@@ -1,5 +1,8 @@
 #include "daemon.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -30,6 +33,13 @@ constexpr int kExitInUse = 3;
 // How often systemd is told the counts when it asks for no watchdog.
 constexpr std::chrono::seconds kNotifyInterval{10};
 
+// How often busy workers are looked at.
+constexpr std::chrono::milliseconds kProgressInterval{100};
+
+// How long a worker may take to end the hook it is at when the relay stops: hook.timeout bounds its
+// processor time, so more is a hook that nothing can end.
+constexpr std::chrono::milliseconds kStopPatience{500};
+
 // The file (or the defaults), then the flags, then the paths that depend on the environment.
 LoadedConfig Load(const ServeOptions& options) {
   LoadedConfig loaded;
@@ -58,6 +68,7 @@ std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
     if (!same) keys.emplace_back(key);
   };
   compare(now.bind_addr == next.bind_addr, "bind_addr");
+  compare(now.workers == next.workers, "workers");
   compare(now.netstring_format == next.netstring_format, "netstring_format");
   compare(now.producer.socket == next.producer.socket, "producer.socket");
   compare(now.producer.mode == next.producer.mode, "producer.mode");
@@ -76,6 +87,9 @@ void TakeOver(const Config& next, Config& config) {
   config.max_message = next.max_message;
   config.max_event = next.max_event;
   config.send_buffer = next.send_buffer;
+  config.script = next.script;
+  config.event_callback = next.event_callback;
+  config.hook = next.hook;
   config.producer.max_connections = next.producer.max_connections;
   config.producer.allow = next.producer.allow;
   config.slow_subscriber = next.slow_subscriber;
@@ -85,12 +99,18 @@ void TakeOver(const Config& next, Config& config) {
 
 // Allowed, but hardly meant.
 void WarnAbout(const Config& config) {
+  if (config.workers == 0) LogInfo(kLogger, "workers: 0 is read as 1");
   if (config.slow_subscriber.max_lag >= config.max_event) return;
   LogWarn(
       kLogger,
       "slow_subscriber.max_lag ({} bytes) is below max_event ({} bytes): an event between the two "
       "puts every subscriber over max_lag at once",
       config.slow_subscriber.max_lag, config.max_event);
+}
+
+void ReportStuck(const WorkerPool::Stuck& stuck) {
+  LogWarn(kLogger, "worker {} has been in {} of conidx {} for {} ms; its connections wait",
+          stuck.worker, Name(stuck.event), stuck.connection.conidx, stuck.since.count());
 }
 
 int Fail(int exit_code, const std::string& what) {
@@ -104,6 +124,11 @@ int Serve(const ServeOptions& options) {
   LoadedConfig loaded = Load(options);
   for (const std::string& error : loaded.errors) std::fprintf(stderr, "%s\n", error.c_str());
   if (!loaded.errors.empty()) return kExitConfig;
+  LoadedHooks hooks = LoadHooks(loaded.config);
+  if (!hooks.error.empty()) {
+    std::fprintf(stderr, "%s\n", hooks.error.c_str());
+    return kExitConfig;
+  }
   if (options.check) {
     std::puts("ok");
     return kExitDone;
@@ -117,8 +142,13 @@ int Serve(const ServeOptions& options) {
   int exit_code = kExitFailed;
   try {
     SetUpLogging(loaded.config.log);
-    Daemon daemon(options, std::move(loaded.config), TakeActivatedSockets());
+    Daemon daemon(options, std::move(loaded.config), std::move(hooks.hooks),
+                  TakeActivatedSockets());
     exit_code = daemon.Run();
+    if (!daemon.StopThreads()) {
+      ShutDownLogging();
+      _exit(exit_code);
+    }
   } catch (const AddressInUse& error) {
     exit_code = Fail(kExitInUse, error.what());
   } catch (const std::exception& error) {
@@ -128,12 +158,16 @@ int Serve(const ServeOptions& options) {
   return exit_code;
 }
 
-Daemon::Daemon(const ServeOptions& options, Config config, ActivatedSockets activated)
+Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::unique_ptr<Hook>> hooks,
+               ActivatedSockets activated)
     : options_(options),
       config_(std::move(config)),
       hub_(loop_, config_, counters_),
+      commands_(loop_),
+      workers_(commands_, std::max(config_.workers, std::uint32_t{1})),
+      hook_loader_(loop_),
       producers_(loop_, hub_, config_, counters_, std::move(activated.producer)),
-      subscribers_(loop_, hub_, config_, counters_, std::move(activated.subscriber)),
+      subscribers_(loop_, hub_, workers_, config_, counters_, std::move(activated.subscriber)),
       control_(loop_, config_.control, [this] { return Status(); }),
       turn_(loop_, BeforeWait::To<&Daemon::OnTurn>(this)),
       terminate_(loop_, SIGTERM, SignalEvent::To<&Daemon::OnStop>(this)),
@@ -141,7 +175,11 @@ Daemon::Daemon(const ServeOptions& options, Config config, ActivatedSockets acti
       reload_(loop_, SIGHUP, SignalEvent::To<&Daemon::OnReload>(this)),
       reopen_(loop_, SIGUSR1, SignalEvent::To<&Daemon::OnReopen>(this)),
       drain_deadline_(loop_, TimerEvent::To<&Daemon::OnDrainDeadline>(this)),
-      notify_(loop_, TimerEvent::To<&Daemon::OnNotify>(this)) {}
+      notify_(loop_, TimerEvent::To<&Daemon::OnNotify>(this)),
+      progress_(loop_, TimerEvent::To<&Daemon::OnProgressCheck>(this)),
+      reported_stuck_(workers_.workers()) {
+  if (!hooks.empty()) workers_.SetHooks(std::move(hooks));
+}
 
 int Daemon::Run() {
   LogInfo(kLogger, "ready: subscribers on {}, producers on {}; evrelay {}",
@@ -154,13 +192,25 @@ int Daemon::Run() {
   return exit_code_;
 }
 
+bool Daemon::StopThreads() {
+  commands_.Close();
+  const bool ended = workers_.Stop(kStopPatience);
+  if (ended && !hook_loader_.busy()) return true;
+  for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) ReportStuck(stuck);
+  LogWarn(kLogger, "a script does not end; the process ends without it");
+  return false;
+}
+
 void Daemon::OnTurn() noexcept {
   ++counters_.loop.turns;
+  commands_.Take(Hub::kTurnIntake, [this](const Command& command) { hub_.Apply(command); });
+  if (auto loaded = hook_loader_.Take(); loaded && !draining_) FinishReload(std::move(*loaded));
   producers_.Intake();
   hub_.Flush();
   producers_.SetHeld(hub_.holding());
   producers_.SendAnswers();
-  if (draining_ && hub_.connections() == 0 && producers_.connections() == 0) loop_.Break();
+  if (workers_.busy() && !progress_.scheduled()) progress_.Schedule(kProgressInterval);
+  if (draining_ && hub_.places() == 0 && producers_.connections() == 0) loop_.Break();
 }
 
 void Daemon::OnStop(int signal_number) noexcept {
@@ -188,10 +238,26 @@ void Daemon::OnDrainDeadline() noexcept {
   loop_.Break();
 }
 
+void Daemon::OnProgressCheck() noexcept {
+  std::vector<bool> stuck_now(reported_stuck_.size());
+  for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) {
+    stuck_now[stuck.worker] = true;
+    if (!reported_stuck_[stuck.worker]) ReportStuck(stuck);
+  }
+  for (std::size_t i = 0; i < stuck_now.size(); ++i) {
+    if (reported_stuck_[i] && !stuck_now[i]) LogWarn(kLogger, "worker {} goes on", i);
+  }
+  reported_stuck_ = std::move(stuck_now);
+}
+
 void Daemon::OnReload(int) noexcept {
+  if (draining_) return;
+  if (hook_loader_.busy()) {
+    reload_again_ = true;
+    return;
+  }
   NotifySystemd("RELOADING=1");
   Reload();
-  NotifySystemd("READY=1");
 }
 
 void Daemon::Reload() {
@@ -204,24 +270,53 @@ void Daemon::Reload() {
     }
   }
   if (!next.errors.empty()) {
-    for (const std::string& error : next.errors) LogError(kLogger, "reload: {}", error);
-    LogError(kLogger, "reload: nothing has changed");
+    RefuseReload(next.errors);
     return;
   }
   for (const std::string& key : NeedsRestart(config_, next.config)) {
     LogWarn(kLogger, "reload: {} has changed in the file; it needs a restart", key);
   }
-  TakeOver(next.config, config_);
+  // As many hooks as there are workers now.
+  next.config.workers = config_.workers;
+  hook_loader_.Start(std::move(next.config));
+}
+
+void Daemon::FinishReload(HookLoader::Result result) {
+  if (!result.loaded.error.empty()) {
+    RefuseReload({result.loaded.error});
+    return;
+  }
+  TakeOver(result.config, config_);
   SetLogLevel(config_.log.level);
   producers_.OnReload();
+  if (workers_.active() || !result.loaded.hooks.empty()) {
+    workers_.SetHooks(std::move(result.loaded.hooks));
+  }
   WarnAbout(config_);
   LogInfo(kLogger, "reload: done");
+  EndReload();
+}
+
+void Daemon::RefuseReload(const std::vector<std::string>& errors) {
+  for (const std::string& error : errors) LogError(kLogger, "reload: {}", error);
+  LogError(kLogger, "reload: nothing has changed");
+  EndReload();
+}
+
+void Daemon::EndReload() {
+  NotifySystemd("READY=1");
+  if (!std::exchange(reload_again_, false)) return;
+  NotifySystemd("RELOADING=1");
+  Reload();
 }
 
 void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }
 
 void Daemon::OnNotify() noexcept {
-  NotifySystemd("WATCHDOG=1\nSTATUS=" + std::to_string(hub_.live()) + " subscribers, " +
+  // As long as one worker goes on, connections are served.
+  const bool alive = workers_.StuckWorkers().size() < workers_.workers();
+  NotifySystemd((alive ? "WATCHDOG=1\nSTATUS=" : "STATUS=all workers are stuck; ") +
+                std::to_string(hub_.live()) + " subscribers, " +
                 std::to_string(producers_.connections()) + " producers, " +
                 std::to_string(counters_.events.relayed) + " events relayed");
   const auto watchdog = WatchdogInterval();
@@ -236,6 +331,9 @@ std::string Daemon::Status() {
   facts.producer_socket = config_.producer.socket;
   facts.control_socket = config_.control.socket;
   facts.producers = producers_.connections();
+  facts.script = config_.script;
+  facts.workers = workers_.workers();
+  facts.stuck_workers = workers_.StuckWorkers().size();
   hub_.CountWritten();
   return StatusJson(facts, counters_, hub_);
 }

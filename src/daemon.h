@@ -1,21 +1,25 @@
 // Daemon: the whole relay, put together. Its members stand in the order in which they start, so
 // that destruction is shutdown. Signals live here.
 //
-// One turn of the loop: what producers have sent is taken in, the hub flushes it to the
-// subscribers, the producers' answers go out. Nothing else writes to a subscriber. Thread safety:
-// none; it lives on the thread that constructs and runs it.
+// One turn of the loop: what the workers' hooks have decided is carried out, what producers have
+// sent is taken in, the hub flushes it to the subscribers, the producers' answers go out. Nothing
+// else writes to a subscriber.
+// Thread safety: none; it lives on the thread that constructs and runs it.
 
 #ifndef EVRELAY_DAEMON_H_
 #define EVRELAY_DAEMON_H_
 
 #include <chrono>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "admin/control_port.h"
 #include "cli.h"
 #include "config/config.h"
 #include "event/before_wait.h"
 #include "event/loop.h"
+#include "event/mailbox.h"
 #include "event/signal_event.h"
 #include "event/timer_event.h"
 #include "metrics/counters.h"
@@ -23,6 +27,8 @@
 #include "relay/hub.h"
 #include "subscriber/subscriber_port.h"
 #include "system/systemd.h"
+#include "worker/hook_loader.h"
+#include "worker/worker_pool.h"
 
 namespace evrelay {
 
@@ -32,12 +38,16 @@ int Serve(const ServeOptions& options);
 
 class Daemon {
  public:
-  // `config` has been checked. `options` says where a reload reads again. Throws AddressInUse or
-  // std::system_error; then nothing is left bound.
-  Daemon(const ServeOptions& options, Config config, ActivatedSockets activated);
+  // `config` has been checked, and `hooks` are what its script made. `options` says where a reload
+  // reads again. Throws AddressInUse or std::system_error; then nothing is left bound.
+  Daemon(const ServeOptions& options, Config config, std::vector<std::unique_ptr<Hook>> hooks,
+         ActivatedSockets activated);
 
   // Serves until a signal ends it; the exit code.
   int Run();
+
+  // After Run: false when a thread is stuck in a script, so that this must not be destroyed.
+  bool StopThreads();
 
  private:
   void OnTurn() noexcept;
@@ -46,7 +56,11 @@ class Daemon {
   void OnReopen(int signal_number) noexcept;
   void OnDrainDeadline() noexcept;
   void OnNotify() noexcept;
+  void OnProgressCheck() noexcept;
   void Reload();
+  void FinishReload(HookLoader::Result result);
+  void EndReload();
+  void RefuseReload(const std::vector<std::string>& errors);
   std::string Status();
 
   const ServeOptions options_;
@@ -55,6 +69,9 @@ class Daemon {
   Counters counters_;
   Loop loop_;
   Hub hub_;
+  Mailbox<Command> commands_;  // worker → loop
+  WorkerPool workers_;
+  HookLoader hook_loader_;
   ProducerPort producers_;
   SubscriberPort subscribers_;
   ControlPort control_;
@@ -64,7 +81,10 @@ class Daemon {
   SignalEvent reload_;
   SignalEvent reopen_;
   TimerEvent drain_deadline_;
-  TimerEvent notify_;  // tells systemd that the loop turns
+  TimerEvent notify_;    // tells systemd that the loop turns
+  TimerEvent progress_;  // looks for stuck workers, while any is busy
+  std::vector<bool> reported_stuck_;
+  bool reload_again_ = false;  // asked for while one was under way
   bool draining_ = false;
   int exit_code_ = 0;
 };

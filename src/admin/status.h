@@ -22,6 +22,9 @@ struct StatusFacts {
   std::string producer_socket;
   std::string control_socket;
   std::size_t producers = 0;  // connected
+  std::string script;
+  std::size_t workers = 0;
+  std::size_t stuck_workers = 0;
 };
 
 // Looks at every subscriber. On the loop thread.
