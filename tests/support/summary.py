@@ -1,4 +1,5 @@
-"""Adds up what `meson test` reported and prints `N passed, N failed[, N skipped]` as the last line.
+"""Adds up what `meson test` reported and prints `N passed, N failed[, N skipped]` as the last line;
+before it the names of what failed and the reasons of what was skipped.
 
 usage: summary.py BUILD_FOLDER
 
@@ -8,8 +9,10 @@ that all passed) stands in testlog.json only: if it was not, and no case says so
 failed case. Exit status 1 when anything failed or nothing ran.
 """
 
+import collections
 import json
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -34,6 +37,11 @@ def cases_by_program(report):
     return programs
 
 
+def skip_reasons(tap):
+    """How many cases of a TAP stream were skipped, by reason."""
+    return collections.Counter(re.findall(r"^(?:ok \d+|1\.\.0).*?# SKIP ?(.*)", tap, re.MULTILINE))
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -55,6 +63,8 @@ def main():
                 left_out = 1
             else:
                 bad = ["reported no case"]
+        for reason, count in skip_reasons(run["stdout"] or "").items():
+            print(f"skipped: {name}: {count} cases, {reason or 'no reason given'}")
         for case in bad:
             print(f"failed: {name}: {case}")
         passed += good
