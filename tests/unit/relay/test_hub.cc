@@ -28,6 +28,7 @@ struct FakePeer {
   bool lingers = false;
 
   Connection* connection = nullptr;  // null: destroyed
+  ConnectionId id;
   int sends = 0;
   bool scripted = false;  // its events go to a script
   int news = 0;
@@ -104,6 +105,41 @@ class HubTest {
   std::shared_ptr<FakePeer> Admit() {
     auto peer = std::make_shared<FakePeer>();
     hub.Add(std::make_unique<FakeConnection>(peer, counters));
+    peer->id = peer->connection->id();
+    return peer;
+  }
+  // The same while there is a script: it is to decide.
+  std::shared_ptr<FakePeer> Announce() {
+    auto peer = std::make_shared<FakePeer>();
+    peer->scripted = true;
+    hub.Add(std::make_unique<FakeConnection>(peer, counters));
+    peer->id = peer->connection->id();
+    return peer;
+  }
+  // The script's word on the last event of this connection, which may be gone.
+  void Say(const std::shared_ptr<FakePeer>& peer, std::vector<Action> actions,
+           HookEventKind event = HookEventKind::kMessageReceived,
+           HookOutcome outcome = HookOutcome::kDone) {
+    Command command;
+    command.connection = peer->id;
+    command.event = event;
+    command.outcome = outcome;
+    for (Action& action : actions) command.verdict.Add(std::move(action), 0);
+    hub.Apply(command);
+  }
+  void SayNew(const std::shared_ptr<FakePeer>& peer, std::vector<Action> actions = {},
+              HookOutcome outcome = HookOutcome::kDone) {
+    Say(peer, std::move(actions), HookEventKind::kConnectionNew, outcome);
+  }
+  void SayClosed(const std::shared_ptr<FakePeer>& peer, std::vector<Action> actions = {}) {
+    Say(peer, std::move(actions), HookEventKind::kConnectionClosed);
+  }
+  // Announced, and let in.
+  std::shared_ptr<FakePeer> LetIn(std::string_view tag = {}) {
+    auto peer = Announce();
+    std::vector<Action> actions;
+    if (!tag.empty()) actions.push_back(action::SetTag{std::string(tag)});
+    SayNew(peer, std::move(actions));
     return peer;
   }
   void Flush() {
@@ -482,34 +518,37 @@ TEST_CASE("hub: only those at max_lag are dealt with") {
 }
 
 TEST_CASE("hub: policy skip drops no direct frames; too many of them close the connection") {
-  HubTest test(With(300, SlowPolicy::kSkip));
+  HubTest test(With(400, SlowPolicy::kSkip));
   const auto slow = test.Admit();
   slow->room = 0;
-  const auto push = [&](char fill) {
-    slow->connection->outbox().Push(test.hub.log(), Frame(netstring::Encode(Payload(fill))));
-    ++test.counters.deliveries.due;
-  };
+  const auto push = [&](char fill) { test.Say(slow, {action::Reply{Payload(fill)}}); };
   test.hub.Relay(Payload('a'));
-  for (const char fill : {'1', '2', '3'}) push(fill);
+  push('1');
+  push('2');
   test.Flush();
+  CHECK(test.hub.MaxLag() == 300);
   test.hub.RelayRun(Wire("bcd"), 3, 3 * 96);
   test.Flush();
-  CHECK(test.Dropped(DropReason::kSkipped) == 1);
+  CHECK(test.Dropped(DropReason::kSkipped) == 2);
+  CHECK(test.hub.MaxLag() == 400);
   REQUIRE(slow->connection != nullptr);
 
   SECTION("as many as max_lag allows") {
+    push('3');
+    test.Flush();
+    CHECK(test.hub.MaxLag() == 400);
+    CHECK(test.Dropped(DropReason::kSkipped) == 3);
     test.Room(slow, SIZE_MAX);
     test.Flush();
-    CHECK(slow->received == Wire("123bcd"));
+    CHECK(slow->received == Wire("12d3"));
   }
   SECTION("one more") {
+    push('3');
     push('4');
-    test.hub.Relay(Payload('e'));
     test.Flush();
     CHECK(slow->connection == nullptr);
     CHECK(test.Closed(CloseReason::kSlowSubscriber) == 1);
-    CHECK(test.Dropped(DropReason::kSlowSubscriber) == 4 + 3);
-    CHECK(test.Dropped(DropReason::kSkipped) == 2);
+    CHECK(test.Dropped(DropReason::kSlowSubscriber) == 4 + 2);
   }
 }
 
@@ -782,6 +821,366 @@ TEST_CASE_METHOD(HubTest, "hub: CutAll without a Drain") {
   CHECK_FALSE(lingering->reset);
   CHECK(Closed(CloseReason::kDrain) == 1);
   CHECK(Dropped(DropReason::kDrain) == 1);
+  CheckBooks();
+}
+
+// --- what a script decides
+// ----------------------------------------------------------------------------------------
+
+TEST_CASE_METHOD(HubTest, "hub: without a script a connection is live at once") {
+  const auto peer = Admit();
+  CHECK(peer->news == 1);
+  CHECK(peer->reading);
+  CHECK(hub.admitting() == 0);
+  hub.End(*peer->connection, CloseReason::kEof);
+  CHECK(peer->closeds == std::vector{CloseReason::kEof});
+  CHECK(hub.places() == 1);
+  Flush();
+  CHECK(hub.places() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: an admitted connection gets every event since it was accepted") {
+  hub.Relay("before");
+  Flush();
+  const auto peer = Announce();
+  CHECK(peer->connection->state() == Connection::State::kAdmitting);
+  CHECK(hub.Relay("one") == 1);
+  Flush();
+  CHECK(hub.Relay("two") == 1);
+  Flush();
+  CHECK(peer->sends == 0);
+  CHECK_FALSE(peer->reading);
+  CHECK(hub.admitting() == 1);
+  CHECK(hub.Queued() == 2);
+
+  SayNew(peer, {action::Relay{"new"}, action::Reply{"hi"}});
+  CHECK(peer->reading);
+  CHECK(hub.admitting() == 0);
+  Flush();
+  CHECK(peer->received == "3:one,3:two,3:new,2:hi,");
+  CHECK(counters.hook.runs[HookEventKind::kConnectionNew] == 1);
+  CHECK(counters.hook.actions.relay == 1);
+  CHECK(counters.hook.actions.reply == 1);
+  CHECK(hub.log().segments() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a script without a route lets in") {
+  const auto peer = Announce();
+  SayNew(peer, {}, HookOutcome::kNoRoute);
+  CHECK(peer->connection->state() == Connection::State::kLive);
+  CHECK(counters.hook.runs[HookEventKind::kConnectionNew] == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a refused connection gets what its own verdict has for it") {
+  const auto peer = Announce();
+  const auto other = Admit();
+  hub.Relay("secret");
+  Flush();
+  hub.Relay("more");
+  SayNew(peer, {action::Relay{"somebody came"}, action::Reply{"go away"}, action::Close{}});
+  CHECK(Dropped(DropReason::kRefused) == 2);
+  CHECK(Closed(CloseReason::kHook) == 1);
+  CHECK(hub.Relay("later") == 1);
+  Flush();
+  CHECK(peer->received == "13:somebody came,7:go away,");
+  CHECK(peer->ended);
+  CHECK(peer->connection == nullptr);
+  CHECK(peer->closeds == std::vector{CloseReason::kHook});
+  CHECK(other->received == "6:secret,4:more,13:somebody came,5:later,");
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a connection-new that fails closes") {
+  const auto outcome = GENERATE(HookOutcome::kError, HookOutcome::kTimeout, HookOutcome::kMemory);
+  const auto peer = Announce();
+  hub.Relay("secret");
+  SayNew(peer, {}, outcome);
+  Flush();
+  CHECK(peer->received.empty());
+  CHECK(peer->ended);
+  CHECK(Dropped(DropReason::kRefused) == 1);
+  CHECK(Closed(CloseReason::kHookError) == 1);
+  CHECK(peer->closeds == std::vector{CloseReason::kHookError});
+  CHECK(counters.hook.failed[outcome] == 1);
+}
+
+TEST_CASE("hub: a connection that is not admitted in time is closed") {
+  HubTest test;
+  const auto first = test.Announce();
+  AdvanceClock(4s);
+  const auto second = test.Announce();
+  test.hub.Relay("secret");
+  AdvanceClock(Hub::kAdmissionTime - 4s);
+  test.Turn();
+  CHECK(first->connection == nullptr);
+  CHECK(first->received.empty());
+  CHECK(first->closeds == std::vector{CloseReason::kAdmission});
+  CHECK(test.Dropped(DropReason::kRefused) == 1);
+  REQUIRE(second->connection != nullptr);
+
+  // The verdict that comes after all changes nothing but what concerns others.
+  test.SayNew(first, {action::SetTag{"t"}, action::Reply{"hi"}, action::Relay{"all"}});
+  CHECK(test.counters.hook.stale_actions == 2);
+  CHECK(test.hub.Multicast("x", "t") == 0);
+  test.SayNew(second);
+  test.Flush();
+  CHECK(second->received == "6:secret,3:all,");
+}
+
+TEST_CASE("hub: a connection that is not admitted before max_lag is closed") {
+  const auto policy = GENERATE(SlowPolicy::kDisconnect, SlowPolicy::kSkip, SlowPolicy::kBlock);
+  HubTest test(With(300, policy));
+  const auto peer = test.Announce();
+  test.hub.RelayRun(Wire("ab"), 2, 2 * 96);
+  test.Flush();
+  REQUIRE(peer->connection != nullptr);
+  test.hub.RelayRun(Wire("c"), 1, 96);
+  test.Flush();
+  CHECK(peer->connection == nullptr);
+  CHECK_FALSE(test.hub.holding());
+  CHECK(test.Closed(CloseReason::kAdmission) == 1);
+  CHECK(test.Dropped(DropReason::kRefused) == 3);
+  CHECK(test.hub.admitting() == 0);
+  CHECK(test.hub.log().segments() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a conidx is free when connection-closed has run") {
+  const auto peer = LetIn();
+  Flush();
+  hub.OnGone(*peer->connection, CloseReason::kReset);
+  CHECK(peer->connection == nullptr);
+  CHECK(peer->closeds == std::vector{CloseReason::kReset});
+  CHECK(hub.connections() == 0);
+  CHECK(hub.places() == 1);
+  CHECK(LetIn()->id.conidx == 1);
+  SayClosed(peer);
+  CHECK(hub.places() == 1);
+  CHECK(LetIn()->id.conidx == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: one that has ended stays until its connection-closed has run") {
+  const auto peer = LetIn("t");
+  const auto other = LetIn();
+  Flush();
+  hub.End(*peer->connection, CloseReason::kEof);
+  CHECK(peer->connection->state() == Connection::State::kEnding);
+  CHECK_FALSE(peer->reading);
+  CHECK(peer->closeds == std::vector{CloseReason::kEof});
+  CHECK(Closed(CloseReason::kEof) == 0);
+  hub.Relay("one");
+  Say(peer, {action::Reply{"answer"}});
+  CHECK(hub.Multicast("for t", "t") == 1);
+  Flush();
+  CHECK_FALSE(peer->ended);
+
+  SayClosed(peer, {action::Relay{"it goes"}});
+  CHECK(hub.Relay("after") == 1);
+  CHECK(hub.Multicast("for t", "t") == 0);
+  Flush();
+  CHECK(peer->received == "3:one,6:answer,5:for t,7:it goes,");
+  CHECK(peer->connection == nullptr);
+  CHECK(other->received == "3:one,7:it goes,5:after,");
+  CHECK(Closed(CloseReason::kEof) == 1);
+  CHECK(hub.places() == 1);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: connection-closed is announced once, with the first reason") {
+  const auto peer = LetIn();
+  Flush();
+  peer->room = 0;
+  hub.Relay("due");
+  Flush();
+  hub.End(*peer->connection, CloseReason::kTruncated);
+  hub.End(*peer->connection, CloseReason::kEof);
+  SECTION("then a hook closes") { Say(peer, {action::Close{}}); }
+  SECTION("then it breaks") {
+    hub.OnGone(*peer->connection, CloseReason::kReset);
+    CHECK(Dropped(DropReason::kReset) == 1);
+  }
+  SECTION("then the drain") { hub.Drain(); }
+  CHECK(peer->closeds == std::vector{CloseReason::kTruncated});
+  SayClosed(peer);
+  CHECK(Closed(CloseReason::kTruncated) == 1);
+  CHECK(counters.subscribers.closed.total() == 1);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a close by the script delivers what is due until then") {
+  const auto peer = LetIn();
+  const auto other = LetIn();
+  Flush();
+  hub.Relay("due");
+  Say(peer, {action::Reply{"bye"}, action::Close{}});
+  hub.Relay("late");
+  CHECK(peer->closeds == std::vector{CloseReason::kHook});
+  Say(peer, {action::Reply{"stale"}, action::SetTag{"stale"}});
+  CHECK(counters.hook.stale_actions == 2);
+  Flush();
+  CHECK(peer->received == "3:due,3:bye,");
+  CHECK(peer->ended);
+  CHECK(other->received == "3:due,4:late,");
+  SayClosed(peer);
+  CHECK(hub.places() == 1);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a closing connection whose conidx is taken again") {
+  const auto peer = LetIn("t");
+  Flush();
+  peer->room = 0;
+  Say(peer, {action::Reply{"due"}, action::Close{}});
+  Flush();
+  SayClosed(peer);
+  REQUIRE(peer->connection != nullptr);
+  const auto next = LetIn();
+  CHECK(next->id.conidx == peer->id.conidx);
+  CHECK(hub.places() == 2);
+  Say(peer, {action::Reply{"stale"}, action::Close{}, action::SetTag{"x"}});
+  Room(peer, SIZE_MAX);
+  Flush();
+  CHECK(peer->received == "3:due,");
+  CHECK(peer->connection == nullptr);
+  REQUIRE(next->connection != nullptr);
+  CHECK(next->received.empty());
+  CHECK(hub.Unicast("x", "t") == 0);
+  CHECK(hub.places() == 1);
+  Say(next, {action::Reply{"hello"}});
+  Flush();
+  CHECK(next->received == "5:hello,");
+}
+
+TEST_CASE_METHOD(HubTest, "hub: multicast is for all with the tag, unicast for the lowest conidx") {
+  const auto none = LetIn();
+  const auto one = LetIn("t");
+  const auto two = LetIn("t");
+  const auto other = LetIn("T");
+  Flush();
+  CHECK(hub.Multicast("all", "t") == 2);
+  CHECK(hub.Unicast("first", "t") == 1);
+  CHECK(hub.Relay("everybody") == 4);
+  CHECK(hub.Unicast("nobody", "x") == 0);
+  Flush();
+  CHECK(one->received == "3:all,5:first,9:everybody,");
+  CHECK(two->received == "3:all,9:everybody,");
+  CHECK(none->received == "9:everybody,");
+  CHECK(other->received == "9:everybody,");
+
+  Say(one, {action::SetTag{"T"}});
+  CHECK(hub.Unicast("now", "T") == 1);
+  Say(one, {action::SetTag{""}});
+  CHECK(hub.Unicast("then", "T") == 1);
+  CHECK(hub.Unicast("there", "t") == 1);
+  Flush();
+  CHECK(one->received == "3:all,5:first,9:everybody,3:now,");
+  CHECK(other->received == "9:everybody,4:then,");
+  CHECK(two->received == "3:all,9:everybody,5:there,");
+
+  const auto lower = none;
+  Say(lower, {action::SetTag{"t"}, action::Unicast{"low", "t"}, action::Multicast{"m", "t"}});
+  Flush();
+  CHECK(lower->received == "9:everybody,3:low,1:m,");
+}
+
+TEST_CASE_METHOD(HubTest, "hub: what is handled is told to the connection, if it is still there") {
+  const auto peer = LetIn();
+  Command command;
+  command.connection = peer->id;
+  command.messages = 3;
+  command.bytes = 30;
+  command.runs = 1;
+  command.dropped_no_hook = 1;
+  command.dropped_after_close = 1;
+  hub.Apply(command);
+  CHECK(peer->handled == 3);
+  CHECK(peer->handled_bytes == 30);
+  hub.OnGone(*peer->connection, CloseReason::kReset);
+  hub.Apply(command);
+  CHECK(peer->handled == 3);
+  CHECK(counters.messages.handled == 2);
+  CHECK(counters.messages.dropped_no_hook == 2);
+  CHECK(counters.messages.dropped_after_close == 2);
+  CHECK(counters.hook.runs[HookEventKind::kMessageReceived] == 2);
+}
+
+TEST_CASE("hub: raw format sends direct frames bare") {
+  Config config;
+  config.netstring_format = false;
+  HubTest test(config);
+  const auto peer = test.LetIn("t");
+  test.hub.Multicast("one", "t");
+  test.hub.Relay("two");
+  test.Say(peer, {action::Reply{"three"}});
+  test.Flush();
+  CHECK(peer->received == "onetwothree");
+}
+
+TEST_CASE("hub: direct frames count for max_lag") {
+  HubTest test(With(300, SlowPolicy::kDisconnect));
+  const auto slow = test.LetIn();
+  const auto fast = test.LetIn();
+  slow->room = 0;
+  test.Say(slow, {action::Reply{Payload('1')}, action::Reply{Payload('2')}});
+  test.Flush();
+  REQUIRE(slow->connection != nullptr);
+  SECTION("alone") { test.Say(slow, {action::Reply{Payload('3')}}); }
+  SECTION("with the log") { test.hub.Relay(Payload('a')); }
+  test.Flush();
+  CHECK(slow->connection == nullptr);
+  CHECK(test.Closed(CloseReason::kSlowSubscriber) == 1);
+  CHECK(test.Dropped(DropReason::kSlowSubscriber) == 3);
+  CHECK(fast->connection != nullptr);
+}
+
+TEST_CASE("hub: under policy block hooks are not held back, but bounded") {
+  HubTest test(With(300, SlowPolicy::kBlock));
+  const auto slow = test.LetIn();
+  const auto talker = test.LetIn();
+  slow->room = 0;
+  test.hub.RelayRun(Wire("abc"), 3, 3 * 96);
+  test.Flush();
+  CHECK(test.hub.holding());
+  const std::string large(1024 * 1024, 'x');
+  for (int i = 0; i < 3; ++i) test.Say(talker, {action::Relay{large}});
+  test.Flush();
+  CHECK(test.hub.holding());
+  REQUIRE(slow->connection != nullptr);
+  test.Say(talker, {action::Relay{large}});
+  test.Flush();
+  CHECK(slow->connection == nullptr);
+  CHECK(test.Closed(CloseReason::kSlowSubscriber) == 1);
+  CHECK_FALSE(test.hub.holding());
+  CHECK(talker->received.size() == 300 + 4 * (large.size() + 9));
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a drain waits for the script") {
+  const auto live = LetIn();
+  const auto admitting = Announce();
+  Flush();
+  hub.Drain();
+  CHECK(live->closeds == std::vector{CloseReason::kDrain});
+  CHECK(admitting->closeds == std::vector{CloseReason::kDrain});
+  CHECK_FALSE(live->reading);
+  Say(live, {action::Reply{"answer"}});
+  SayNew(admitting, {action::Reply{"welcome"}});
+  CHECK_FALSE(admitting->reading);
+  SayClosed(live, {action::Relay{"one goes"}});
+  Flush();
+  CHECK(live->received == "6:answer,8:one goes,");
+  CHECK(live->connection == nullptr);
+  CHECK(hub.places() == 1);
+  SayClosed(admitting);
+  Flush();
+  CHECK(admitting->received == "7:welcome,8:one goes,");
+  CHECK(hub.places() == 0);
+  CHECK(Closed(CloseReason::kDrain) == 2);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: CutAll cuts those being admitted too") {
+  const auto admitting = Announce();
+  hub.Relay("one");
+  hub.CutAll();
+  CHECK(admitting->connection == nullptr);
+  CHECK(admitting->closeds == std::vector{CloseReason::kDrain});
+  CHECK(Dropped(DropReason::kDrain) == 1);
+  CHECK(hub.admitting() == 0);
+  CHECK(hub.connections() == 0);
   CheckBooks();
 }
 
