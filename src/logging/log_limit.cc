@@ -6,8 +6,8 @@ namespace evrelay {
 
 bool LogLimit::Allow(Clock::time_point now) noexcept {
   const std::lock_guard lock(mutex_);
-  Clock::time_point& oldest = allowed_at_[allowed_ % kLinesPerSecond];
-  if (allowed_ >= kLinesPerSecond && now - oldest < std::chrono::seconds(1)) {
+  Clock::time_point& oldest = allowed_at_[allowed_ % lines_];
+  if (allowed_ >= lines_ && now - oldest < std::chrono::seconds(1)) {
     ++suppressed_;
     return false;
   }

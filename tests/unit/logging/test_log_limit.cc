@@ -31,6 +31,17 @@ TEST_CASE("no second of any kind sees more than ten lines") {
   for (std::size_t i = 10; i < passed.size(); ++i) CHECK(passed[i] - passed[i - 10] >= 1s);
 }
 
+TEST_CASE("a place may be given fewer lines") {
+  LogLimit limit(1);
+  const LogLimit::Clock::time_point start{};
+  std::vector<std::chrono::milliseconds> passed;
+  for (auto after = 0ms; after < 2500ms; after += 1ms) {
+    if (limit.Allow(start + after)) passed.push_back(after);
+  }
+  CHECK(passed == std::vector{0ms, 1000ms, 2000ms});
+  CHECK(limit.TakeSuppressed() == 2497);
+}
+
 TEST_CASE("threads share one limit") {
   LogLimit limit;
   const LogLimit::Clock::time_point now{};
