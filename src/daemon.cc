@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -178,7 +179,7 @@ Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::uniq
       notify_(loop_, TimerEvent::To<&Daemon::OnNotify>(this)),
       progress_(loop_, TimerEvent::To<&Daemon::OnProgressCheck>(this)),
       reported_stuck_(workers_.workers()) {
-  if (!hooks.empty()) workers_.SetHooks(std::move(hooks));
+  workers_.SetHooks(std::move(hooks));
 }
 
 int Daemon::Run() {
@@ -286,12 +287,15 @@ void Daemon::FinishReload(HookLoader::Result result) {
     RefuseReload({result.loaded.error});
     return;
   }
+  try {
+    workers_.SetHooks(std::move(result.loaded.hooks));
+  } catch (const std::system_error& error) {
+    RefuseReload({std::string("no thread for the script: ") + error.what()});
+    return;
+  }
   TakeOver(result.config, config_);
   SetLogLevel(config_.log.level);
   producers_.OnReload();
-  if (workers_.active() || !result.loaded.hooks.empty()) {
-    workers_.SetHooks(std::move(result.loaded.hooks));
-  }
   WarnAbout(config_);
   LogInfo(kLogger, "reload: done");
   EndReload();

@@ -98,7 +98,7 @@ RelayOnLoop::RelayOnLoop(const Config& c, Transport transport,
       producers(loop, hub, config, counters, Listen(Transport::kUnix, producer_address_)),
       subscribers(loop, hub, workers, config, counters, One(Listen(transport, subscriber_address_))),
       turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
-  if (!hooks.empty()) workers.SetHooks(std::move(hooks));
+  workers.SetHooks(std::move(hooks));
 }
 
 RelayOnLoop::~RelayOnLoop() {
