@@ -147,24 +147,22 @@ TEST_CASE("hook: until connection-new is decided nothing is read or written") {
 
 TEST_CASE("hook: too many unhandled messages of one pause the reading of that one only") {
   Gate gate;
-  RelayOnLoop relay(
-      {}, Transport::kUnix,
-      Hooks(
-          [&](const HookEvent& event, Verdict& verdict) {
-            if (event.connection.conidx == 0 && event.kind == HookEventKind::kMessageReceived) {
-              gate.Wait();
-            }
-            return Talk(event, verdict);
-          },
-          2));
-  relay.config.workers = 2;
+  const Function slow = [&](const HookEvent& event, Verdict& verdict) {
+    const bool first = event.connection.conidx == 0;
+    if (first && event.kind == HookEventKind::kMessageReceived) gate.Wait();
+    return Talk(event, verdict);
+  };
+  Config config;
+  config.workers = 2;
+  RelayOnLoop relay(config, Transport::kUnix, Hooks(slow, 2));
   Peer talker = relay.Subscriber();
+  Receives(relay, talker, "5:new 0,");
   Peer other = relay.Subscriber();
   Receives(relay, other, "5:new 1,");
   std::string all;
   std::size_t messages = 0;
   SECTION("by their number") {
-    messages = 40'000;
+    messages = 200'000;
     for (std::size_t i = 0; i < messages; ++i) all += "1:x,";
   }
   SECTION("by their size") {
@@ -216,6 +214,7 @@ TEST_CASE("hook: who ends its side gets its answers first, then the end") {
 TEST_CASE("hook: after a close queued messages are dropped, connection-closed runs next") {
   RelayOnLoop relay({}, Transport::kUnix, Hooks(Talk));
   Peer other = relay.Subscriber();
+  Receives(relay, other, "5:new 0,");
   Peer peer = relay.Subscriber();
   Receives(relay, other, "5:new 0,5:new 1,");
   peer.Write("3:one,5:close,3:two,5:three,");
