@@ -6,6 +6,7 @@
 #ifndef EVRELAY_EVENT_MAILBOX_H_
 #define EVRELAY_EVENT_MAILBOX_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -24,7 +25,7 @@ class Wakeup {
   Wakeup& operator=(const Wakeup&) = delete;
   ~Wakeup();
 
-  // Any thread.
+  // Any thread. Several before the loop turns are one.
   void Send() noexcept;
 
  private:
@@ -49,7 +50,7 @@ class Mailbox {
 
   // The loop's thread. Hands items to `consume`, oldest first, until `budget` bytes are used up
   // (the one that crosses the line is the last); when some remain, the loop will turn once more.
-  // Returns whether there were any.
+  // Returns whether there were any. Free of charge when there are none: meant for every turn.
   template <class Consume>
   bool Take(std::size_t budget, Consume&& consume);
 
@@ -58,9 +59,75 @@ class Mailbox {
   void Close();
 
  private:
-  // ...
+  struct Item {
+    T value;
+    std::size_t bytes;
+  };
+
+  std::mutex mutex_;
+  std::condition_variable room_;
+  std::deque<Item> posted_;  // guarded by mutex_, as are the next two
+  std::size_t bytes_ = 0;    // of posted_ and taken_
+  bool closed_ = false;
+  // posted_ is not empty. Written under mutex_. It becomes true before the wake-up is sent, so a
+  // loop that still read false before it waited will turn again.
+  std::atomic<bool> any_posted_{false};
+
+  std::deque<Item> taken_;  // the loop's: older than all of posted_
   Wakeup wakeup_;
 };
+
+template <class T>
+bool Mailbox<T>::Post(T&& item, std::size_t bytes) {
+  {
+    std::unique_lock lock(mutex_);
+    room_.wait(lock, [this] { return closed_ || bytes_ < kMaxBytes; });
+    if (closed_) return false;
+    posted_.push_back({std::move(item), bytes});
+    bytes_ += bytes;
+    // Whoever found it false has woken the loop, or is about to.
+    if (any_posted_.exchange(true)) return true;
+  }
+  wakeup_.Send();
+  return true;
+}
+
+template <class T>
+template <class Consume>
+bool Mailbox<T>::Take(std::size_t budget, Consume&& consume) {
+  if (taken_.empty()) {
+    if (!any_posted_.load()) return false;
+    const std::lock_guard lock(mutex_);
+    taken_.swap(posted_);
+    any_posted_.store(false);
+  }
+
+  std::size_t used = 0;
+  while (!taken_.empty() && used < budget) {
+    Item item = std::move(taken_.front());
+    taken_.pop_front();
+    used += item.bytes;
+    consume(std::move(item.value));
+  }
+
+  {
+    const std::lock_guard lock(mutex_);
+    bytes_ -= used;
+  }
+  room_.notify_all();
+  // The wake-up for what stands in posted_ may have come before taken_ was used up.
+  if (!taken_.empty() || any_posted_.load()) wakeup_.Send();
+  return true;
+}
+
+template <class T>
+void Mailbox<T>::Close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  room_.notify_all();
+}
 
 }  // namespace evrelay
 

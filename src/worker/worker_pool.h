@@ -9,58 +9,42 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "event/loop.h"
 #include "event/mailbox.h"
 #include "evrelay/ids.h"
 #include "hook/hook.h"
 #include "metrics/reasons.h"
 #include "relay/command.h"
+#include "worker/task.h"
 
 namespace evrelay {
 
-// Messages of one connection, in order.
-class MessageBatch {
- public:
-  void Add(std::string_view message);
-  bool empty() const { return ends_.empty(); }
-  std::size_t size() const { return ends_.size(); }
-  std::size_t bytes() const { return bytes_.size(); }
-  std::string_view operator[](std::size_t index) const;
-
- private:
-  std::string bytes_;
-  std::vector<std::uint32_t> ends_;  // of each message within bytes_
-};
-
-// Who a connection is, to a hook.
-struct Origin {
-  ConnectionId connection;
-  std::string srcaddr;
-  std::uint16_t srcport = 0;
-};
+class Worker;
 
 class WorkerPool {
  public:
   // `mailbox` must outlive the pool. No thread runs before the first SetHooks.
   WorkerPool(Mailbox<Command>& mailbox, std::size_t workers);
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+  // After Stop; else the mailbox must have been closed.
   ~WorkerPool();
 
-  std::size_t workers() const;
+  std::size_t workers() const { return workers_.size(); }
 
   // One hook a worker: takes the place of the ones before, for what is posted from now on. Empty:
-  // there is no script any more.
+  // there is no script any more. Throws std::system_error when threads are to be begun and cannot
+  // be; then nothing has changed.
   void SetHooks(std::vector<std::unique_ptr<Hook>> hooks);
   // There is a script: connections are to be announced.
-  bool active() const;
+  bool active() const { return active_; }
 
-  // Every connection that was announced is ended by one ConnectionClosed. Both come back as one
-  // Command with that event, whatever the hook did; messages come back in the `messages` of one or
-  // more Commands.
+  // These, only once there has been a script. Every connection that was announced is ended by one
+  // ConnectionClosed. Both come back as one Command with that event, whatever the hook did;
+  // messages come back in the `messages` of one or more Commands.
   void ConnectionNew(Origin origin);
   void MessagesReceived(Origin origin, MessageBatch messages);
   void ConnectionClosed(Origin origin, CloseReason reason);
@@ -73,14 +57,21 @@ class WorkerPool {
     HookEventKind event;
     std::chrono::milliseconds since;
   };
-  std::vector<Stuck> StuckWorkers() const;
+  std::vector<Stuck> StuckWorkers(std::chrono::steady_clock::time_point now = Loop::Now()) const;
   // Some worker has work, or is at it.
   bool busy() const;
 
   // Ends the threads: each finishes the hook it is at; what is queued is dropped. Close the mailbox
-  // first. False: some worker did not end within `patience`; then the process must end without
-  // destroying the pool.
+  // first. False: some worker did not end within `patience`; then Stop again, or end the process
+  // without destroying the pool.
   bool Stop(std::chrono::milliseconds patience);
+
+ private:
+  Worker& WorkerOf(ConnectionId connection);
+
+  std::vector<std::unique_ptr<Worker>> workers_;
+  bool started_ = false;  // there has been a script
+  bool active_ = false;
 };
 
 }  // namespace evrelay
