@@ -37,7 +37,7 @@ void HookLoader::Start(Config config) {
 
 std::optional<HookLoader::Result> HookLoader::Take() {
   std::optional<Result> result;
-  done_.Take(1, [&result](Result& done) { result = std::move(done); });
+  done_.Take(1, [&result](Result&& done) { result = std::move(done); });
   if (result) thread_.join();
   return result;
 }
