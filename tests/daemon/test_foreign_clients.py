@@ -271,7 +271,7 @@ class Conversation(ForeignCase):
         for client, messages in zip(clients, said):
             client.say(*messages)
         total = sum(map(len, said))
-        pump(clients, lambda: all(len(client.events) >= total for client in clients), 30)
+        pump(clients, lambda: all(len(c.events) >= total or c.ended for c in clients), 30)
         for client in clients:
             self.assertEqual(client.events, clients[0].events)
         for number, messages in enumerate(said):

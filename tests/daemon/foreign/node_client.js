@@ -32,9 +32,9 @@ function netstringClient(socket, heard, ended) {
 // With `chunked` the package hands over the size, each half of the message and the comma one by
 // one, and each is written when the one before has been, as a packet of its own.
 async function endoClient(socket, heard, ended, chunked) {
-  const { makeNetstringReader, makeNetstringWriter } = await import(
-    pathToFileURL(packages.resolve('@endo/netstring'))
-  );
+  const load = (name) => import(pathToFileURL(packages.resolve(name)));
+  await load('@endo/init'); // the package needs it
+  const { makeNetstringReader, makeNetstringWriter } = await load('@endo/netstring');
   const listen = async () => {
     for await (const payload of makeNetstringReader(socket)) heard(payload);
     ended();
