@@ -82,7 +82,7 @@ def lacks_node_package(name):
     if shutil.which("node") is None:
         return "there is no node"
     if not os.path.isdir(os.path.join(NODE_MODULES, name)):
-        return f"there is no npm package {name} in EVRELAY_NODE_MODULES={NODE_MODULES}"
+        return f"there is no npm package {name} in {NODE_MODULES or 'EVRELAY_NODE_MODULES'}"
     return ""
 
 

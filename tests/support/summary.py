@@ -64,7 +64,7 @@ def main():
             else:
                 bad = ["reported no case"]
         for reason, count in skip_reasons(run["stdout"] or "").items():
-            print(f"skipped: {name}: {count} cases, {reason or 'no reason given'}")
+            print(f"skipped: {name}: {count}: {reason or 'no reason given'}")
         for case in bad:
             print(f"failed: {name}: {case}")
         passed += good
