@@ -23,6 +23,7 @@ import servers
 SIZES = (64, 1024, 16384)
 SUBSCRIBERS = (1, 10, 100, 1000)
 LATENCY = ((1, 1000), (10, 10000), (1000, 100))  # subscribers, events a second
+HOOK_LATENCY = LATENCY[:2]
 
 
 def parse_cells(text):
@@ -62,11 +63,12 @@ def parse_arguments():
 def settings_of(arguments, folder):
     settings = parts.Settings(
         programs=arguments.build / "tests/bench", binary=arguments.build / "src/evrelay",
-        folder=pathlib.Path(folder), cells=arguments.cells, latency=LATENCY, runs=arguments.runs,
-        seconds=arguments.seconds, idle_connections=10000, idle_subscribers=1000, check_all=False)
+        folder=pathlib.Path(folder), cells=arguments.cells, latency=LATENCY,
+        hook_latency=HOOK_LATENCY, runs=arguments.runs, seconds=arguments.seconds,
+        idle_connections=10000, idle_subscribers=1000, check_all=False)
     if arguments.smoke:
         settings.cells = [(64, 1), (1024, 10), (16384, 100)]
-        settings.latency = ((1, 1000), (10, 1000))
+        settings.latency = settings.hook_latency = ((1, 1000), (10, 1000))
         settings.runs = 1
         settings.seconds = 0.2
         settings.idle_connections = 500
@@ -79,7 +81,8 @@ def main():
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="evrelay-bench-") as folder:
         settings = settings_of(arguments, folder)
-        for program in (settings.binary, settings.programs / "bench-load"):
+        for program in (settings.binary, settings.programs / "bench-load",
+                        settings.programs / "bench-messages"):
             if not program.exists():
                 sys.exit(f"{program}: not there; build first, or name the build with --build")
         results = {

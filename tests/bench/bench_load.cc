@@ -9,10 +9,10 @@
 //                        --warmup + --seconds; then the producer stops and everything sent must
 //                        arrive.
 //   --rate R             R events a second, each sent when it is due whatever became of those
-//   before.
-//                        The latency of a delivery counts from the time its event was due.
+//                        before. The latency of a delivery counts from the time its event was due.
 //   --hold               nothing is sent, nothing is printed.
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -31,12 +31,17 @@
 
 #include "histogram.h"
 #include "pattern.h"
+#include "run.h"
 #include "sockets.h"
 
 namespace {
 
 using bench::Checked;
+using bench::FromSeconds;
+using bench::Nanoseconds;
+using bench::Now;
 using bench::Pattern;
+using bench::ToSeconds;
 
 struct Options {
   std::uint16_t port = 0;  // the server's subscriber port
@@ -49,36 +54,14 @@ struct Options {
   double rate = 0;           // events a second; 0: as fast as it goes
   std::uint64_t window = 0;  // bytes; 0: no bound
   bool requests = false;     // each event as a "relay" request
+  bool messages = false;     // each event as a message of the first subscriber, for a hook to relay
+  std::size_t talk = 0;      // messages the first subscriber sends when the run begins
   bool check_all = false;    // compare every byte, not just each frame's ends
   bool hold = false;
   pid_t server = 0;  // whose processor time is told
 };
 
-// A server that sends nothing for so long has lost what is still to come.
-constexpr double kPatience = 20;
-
 constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
-
-std::uint64_t Nanoseconds(clockid_t clock) {
-  timespec now{};
-  Checked(clock_gettime(clock, &now), "clock_gettime");
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-std::uint64_t Now() { return Nanoseconds(CLOCK_MONOTONIC); }
-
-std::uint64_t FromSeconds(double seconds) { return static_cast<std::uint64_t>(seconds * 1e9); }
-
-double ToSeconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
-
-void AwaitLine() {
-  int c = std::getchar();
-  while (c != '\n') {
-    if (c == EOF) throw std::runtime_error("standard input ended before the run");
-    c = std::getchar();
-  }
-}
 
 // What the run has come to at one moment.
 struct Sample {
@@ -113,14 +96,21 @@ class Load {
     for (std::size_t i = 0; i < options_.subscribers; ++i) {
       subscribers_.push_back({bench::ConnectTcp(options_.port), 0});
     }
-    if (options_.producer.empty()) return;
-    producer_ = bench::ConnectUnix(options_.producer);
-    bench::SetOption(producer_, SOL_SOCKET, SO_SNDBUF, bench::kSendBuffer);
-    Watch(producer_, EPOLLIN | EPOLLOUT | EPOLLET, kProducer);
+    if (options_.messages) {
+      const int first = subscribers_.front().fd;
+      bench::SetOption(first, IPPROTO_TCP, TCP_NODELAY, 1);
+      producer_ = Checked(fcntl(first, F_DUPFD_CLOEXEC, 0), "fcntl");
+      Watch(producer_, EPOLLOUT | EPOLLET, kProducer);
+    } else if (!options_.producer.empty()) {
+      producer_ = bench::ConnectUnix(options_.producer);
+      bench::SetOption(producer_, SOL_SOCKET, SO_SNDBUF, bench::kSendBuffer);
+      Watch(producer_, EPOLLIN | EPOLLOUT | EPOLLET, kProducer);
+    }
   }
 
   void Run() {
     for (std::size_t i = 0; i < reading(); ++i) Watch(subscribers_[i].fd, EPOLLIN, i);
+    Talk();
     start_ = Now();
     heard_ = start_;
     opens_ = start_ + FromSeconds(options_.warmup);
@@ -174,6 +164,14 @@ class Load {
     Checked(epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &wanted), "epoll_ctl");
   }
 
+  void Talk() const {
+    std::string text;
+    for (std::size_t i = 0; i < options_.talk; ++i) evrelay::netstring::Append(text, "hello");
+    if (text.empty()) return;
+    Checked(static_cast<int>(send(subscribers_.front().fd, text.data(), text.size(), MSG_NOSIGNAL)),
+            "send messages");
+  }
+
   void StartTicks() {
     interval_ = FromSeconds(1 / options_.rate);
     ticks_ = Checked(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create");
@@ -198,7 +196,7 @@ class Load {
     }
     if (window_end_.time == 0) {
       if (now < closes_) {
-        if (now - heard_ > FromSeconds(kPatience)) Stuck();
+        if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
         return false;
       }
       window_end_ = TakeSample(now);
@@ -209,7 +207,7 @@ class Load {
         answered_ == (options_.requests ? sent_ / sent_form_.frame() * answer_size_ : 0)) {
       return true;
     }
-    if (now - heard_ > FromSeconds(kPatience)) Stuck();
+    if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
     return false;
   }
 
@@ -232,7 +230,7 @@ class Load {
 
   [[noreturn]] void Stuck() const {
     const std::uint64_t sent = sent_ / sent_form_.frame();
-    throw std::runtime_error("nothing came for " + std::to_string(kPatience) + " s; of " +
+    throw std::runtime_error("nothing came for " + std::to_string(bench::kPatience) + " s; of " +
                              std::to_string(sent) + " events sent to " + std::to_string(reading()) +
                              " subscribers " + std::to_string(received_ / events_.frame()) +
                              " deliveries arrived");
@@ -246,7 +244,7 @@ class Load {
       const epoll_event& event = ready_[static_cast<std::size_t>(i)];
       if (event.data.u64 == kProducer) {
         writable_ = true;
-        ReadAnswers();
+        if ((event.events & EPOLLIN) != 0) ReadAnswers();
       } else if (event.data.u64 == kTicks) {
         TakeTicks();
       } else {
@@ -277,7 +275,7 @@ class Load {
     if (sent_ >= allowed) return;
     const std::size_t wanted = std::min<std::uint64_t>(allowed - sent_, bench::kRun);
     const ssize_t sent = send(producer_, sent_form_.At(sent_), wanted, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN) Checked(-1, "write to the producer socket");
+    if (sent < 0 && errno != EAGAIN) Checked(-1, "send an event");
     if (sent > 0) sent_ += static_cast<std::uint64_t>(sent);
     writable_ = sent == static_cast<ssize_t>(wanted);
   }
@@ -335,7 +333,7 @@ class Load {
   clockid_t server_clock_ = 0;
   int epoll_ = -1;
   int ticks_ = -1;
-  int producer_ = -1;
+  int producer_ = -1;      // where the events go
   bool writable_ = false;  // the producer's socket has taken all of the last write
   std::vector<Subscriber> subscribers_;
   std::vector<epoll_event> ready_{1024};
@@ -370,6 +368,8 @@ Options ParseOptions(int argc, char** argv) {
     kRate,
     kWindow,
     kRequests,
+    kMessages,
+    kTalk,
     kCheckAll,
     kHold,
     kServer
@@ -385,6 +385,8 @@ Options ParseOptions(int argc, char** argv) {
       {"rate", required_argument, nullptr, kRate},
       {"window", required_argument, nullptr, kWindow},
       {"requests", no_argument, nullptr, kRequests},
+      {"messages", no_argument, nullptr, kMessages},
+      {"talk", required_argument, nullptr, kTalk},
       {"check-all", no_argument, nullptr, kCheckAll},
       {"hold", no_argument, nullptr, kHold},
       {"server-pid", required_argument, nullptr, kServer},
@@ -423,6 +425,12 @@ Options ParseOptions(int argc, char** argv) {
       case kRequests:
         options.requests = true;
         break;
+      case kMessages:
+        options.messages = true;
+        break;
+      case kTalk:
+        options.talk = std::stoul(optarg);
+        break;
       case kCheckAll:
         options.check_all = true;
         break;
@@ -454,15 +462,12 @@ int main(int argc, char** argv) {
     const Options options = ParseOptions(argc, argv);
     Load load(options);
     load.Connect();
-    std::puts("connected");
-    std::fflush(stdout);
-    AwaitLine();
+    bench::AwaitStart();
     if (!options.hold) {
       load.Run();
       load.Report();
     }
-    while (std::getchar() != EOF) {
-    }
+    bench::AwaitEnd();
   } catch (const std::invalid_argument& error) {
     std::fprintf(stderr, "bench-load: %s\n", error.what());
     return 2;

@@ -5,13 +5,42 @@ alternate (A B A B …), one server at a time.
 """
 
 import dataclasses
+import math
 import pathlib
 import statistics
 import time
 
-from servers import BareRelay, BareSender, Evrelay, Load, run
+from servers import (BareRelay, BareSender, BenchError, Burner, Evrelay, Kamailio, Load, run,
+                     run_messages)
 
 SENDS = (64 * 1024, 256 * 1024)  # bytes a send of the bare sender; the better one counts
+POINTS = ("p50", "p99", "p99.9")
+
+# Counts messages; tells the count once it has come to LAST, and whenever a connection has closed.
+COUNTING_SCRIPT = """
+local count = 0
+event_route["evapi:message-received"] = function(evapi)
+  count = count + 1
+  if count == LAST then evapi.relay(tostring(count)) end
+end
+event_route["evapi:connection-closed"] = function(evapi)
+  evapi.relay(tostring(count))
+end
+"""
+COUNTING_ROUTES = """
+event_route[evapi:message-received] {
+  $var(count) = $var(count) + 1;
+  if ($var(count) == LAST) { evapi_relay("$var(count)"); }
+}
+event_route[evapi:connection-closed] { evapi_relay("$var(count)"); }
+"""
+ECHO_SCRIPT = """
+event_route["evapi:message-received"] = function(evapi) evapi.relay(evapi.msg) end
+"""
+RUNAWAY_SCRIPT = """
+event_route["evapi:message-received"] = function(evapi) while true do end end
+"""
+HOOK_TIMEOUT = 0.05  # seconds: the default of hook.timeout
 
 
 @dataclasses.dataclass
@@ -21,19 +50,23 @@ class Settings:
     folder: pathlib.Path    # for sockets and configuration
     cells: list             # (size, subscribers)
     latency: tuple          # (subscribers, events a second)
+    hook_latency: tuple     # the same, through a hook
     runs: int
     seconds: float
     idle_connections: int   # for the memory of one
     idle_subscribers: int   # for the processor time of all
     check_all: bool         # compare every byte received
 
-    def evrelay(self, *slow_subscriber):
-        return Evrelay(self.binary, self.folder, *slow_subscriber)
+    def evrelay(self, *slow_subscriber, **options):
+        return Evrelay(self.binary, self.folder, *slow_subscriber, **options)
+
+    def warmup(self, seconds):
+        return min(0.5, seconds / 4)
 
     def run(self, server, subscribers, seconds=None, **options):
         seconds = self.seconds if seconds is None else seconds
         return run(self.programs, server, subscribers, seconds=seconds,
-                   warmup=min(0.5, seconds / 4), check_all=self.check_all, **options)
+                   warmup=self.warmup(seconds), check_all=self.check_all, **options)
 
 
 def median(results, key):
@@ -48,6 +81,12 @@ def cpu_per_million(results):
 def most_disturbed(results):
     """The largest share of the machine that others took in any of the runs."""
     return max(result["others_cpu_share"] for runs in results.values() for result in runs)
+
+
+def latencies(results):
+    """{name: results} → {"name_p50_us": median, …}."""
+    return {f"{name}_{point}_us": statistics.median(run["latency_us"][point] for run in runs)
+            for name, runs in results.items() for point in POINTS}
 
 
 def alternate(runs, variants):
@@ -105,11 +144,7 @@ def latency(settings):
             return settings.run(server, subscribers, **options)
 
         results = alternate(settings.runs, {"evrelay": relay, "bare": bare})
-        cell = {"subscribers": subscribers, "rate": rate}
-        for name, runs in results.items():
-            for point in ("p50", "p99", "p99.9"):
-                cell[f"{name}_{point}_us"] = statistics.median(
-                    result["latency_us"][point] for result in runs)
+        cell = {"subscribers": subscribers, "rate": rate} | latencies(results)
         cell["ratio"] = cell["evrelay_p50_us"] / cell["bare_p50_us"]
         cell["others_cpu_share"] = most_disturbed(results)
         cell["runs"] = results
@@ -184,5 +219,88 @@ def idle(settings):
             "wake_ups_per_second": wake_ups / elapsed}
 
 
+def hook(settings):
+    """Messages a second through a hook that counts them, against Kamailio's event route."""
+    size, last = 64, str(int(settings.seconds * 500000))
+    rival = Kamailio(settings.folder, COUNTING_ROUTES.replace("LAST", last))
+    missing = rival.missing()
+
+    def relay(subscribers):
+        server = settings.evrelay(script=COUNTING_SCRIPT.replace("LAST", last))
+        result = run_messages(settings.programs, server, subscribers, size)
+        if result["counted"] != result["sent"]:
+            raise BenchError(f"evrelay: {result['sent']} messages were sent, the hook counted "
+                             f"{result['counted']}")
+        return result
+
+    cells = []
+    for subscribers in (1, 16):
+        variants = {"evrelay": lambda subscribers=subscribers: relay(subscribers)}
+        if missing is None:
+            variants["kamailio"] = lambda subscribers=subscribers: run_messages(
+                settings.programs, rival, subscribers, size)
+        results = alternate(settings.runs, variants)
+        cell = {"size": size, "subscribers": subscribers, "messages": int(last),
+                "rate": median(results["evrelay"], "rate")}
+        if missing is None:
+            theirs = results["kamailio"]
+            cell["kamailio_rate"] = median(theirs, "rate")
+            cell["kamailio_lost"] = statistics.median(
+                1 - result["counted"] / result["sent"] for result in theirs)
+            cell["ratio"] = cell["rate"] / cell["kamailio_rate"]
+        cell["others_cpu_share"] = most_disturbed(results)
+        cell["runs"] = results
+        cells.append(cell)
+    return {"kamailio": f"kamailio {rival.version()}" if missing is None else None,
+            "missing": missing, "cells": cells}
+
+
+def hook_latency(settings):
+    """From the time a message is due, through the hook, to each delivery; against plain events."""
+    cells = []
+    for subscribers, rate in settings.hook_latency:
+        def relay(subscribers=subscribers, rate=rate, **options):
+            server = settings.evrelay(script=ECHO_SCRIPT)
+            return settings.run(server, subscribers, size=64, rate=rate, **options)
+
+        results = alternate(settings.runs, {
+            "hook": lambda relay=relay: relay(messages=True), "relay": relay})
+        cell = {"subscribers": subscribers, "rate": rate} | latencies(results)
+        cell["ratio"] = cell["hook_p50_us"] / cell["relay_p50_us"]
+        cell["others_cpu_share"] = most_disturbed(results)
+        cell["runs"] = results
+        cells.append(cell)
+    return cells
+
+
+def runaway(settings):
+    """Latency while hooks that never end keep a worker busy; and while another process does.
+
+    The second tells what it costs when a core is gone, as it is for both.
+    """
+    subscribers, rate = 10, 1000
+    loops = math.ceil((settings.warmup(settings.seconds) + settings.seconds) / HOOK_TIMEOUT)
+
+    def relay(**options):
+        server = settings.evrelay(script=RUNAWAY_SCRIPT, workers=2, complains=True)
+        return settings.run(server, subscribers, size=64, rate=rate, **options)
+
+    def beside_hook():
+        result = relay(talk=loops)
+        if result["hook_timeouts"] != loops:
+            raise BenchError(f"evrelay: stopped {result['hook_timeouts']} hooks of {loops}")
+        return result
+
+    def beside_process():
+        with Burner() as burner:
+            return relay(beside=[burner.child])
+
+    results = alternate(settings.runs, {
+        "alone": relay, "hook": beside_hook, "process": beside_process})
+    return {"subscribers": subscribers, "rate": rate, "loops": loops,
+            "others_cpu_share": most_disturbed(results), "runs": results} | latencies(results)
+
+
 PARTS = {"throughput": throughput, "latency": latency, "requests": requests, "stalled": stalled,
-         "memory": memory, "idle": idle}
+         "memory": memory, "idle": idle, "hook": hook, "hook-latency": hook_latency,
+         "runaway": runaway}

@@ -55,6 +55,13 @@ def targets(results):
                           100 * part["cpu_share"], "<=", 0.5))
         out.append(target(f"{part['subscribers']} idle subscribers: wake-ups/s",
                           part["wake_ups_per_second"], "<=", 2))
+    for cell in results.get("hook", {}).get("cells", []):
+        if "ratio" in cell and cell["subscribers"] == 1:
+            out.append(target("messages/s through a counting hook / kamailio", cell["ratio"],
+                              ">=", 3))
+    for cell in results.get("hook-latency", []):
+        out.append(target(f"{cell['subscribers']} subscribers, {cell['rate']} messages/s: "
+                          "p50 / plain relay", cell["ratio"], "<=", 2))
     return out
 
 
@@ -72,6 +79,12 @@ def rate_name(rate):
 
 def disturbed(cell):
     return "  (others used the machine)" if cell["others_cpu_share"] > 0.1 else ""
+
+
+def figures(cell, *names):
+    """The latencies of each: p50, p99, p99.9."""
+    return "  ".join(" ".join(f"{cell[f'{name}_{point}_us']:>8.0f}"
+                              for point in ("p50", "p99", "p99.9")) for name in names)
 
 
 def table(results):
@@ -93,10 +106,8 @@ def table(results):
                   f"{'subscribers':>11} {'events/s':>9}   {'p50':>8} {'p99':>8} {'p99.9':>8}   "
                   f"{'bare p50':>8} {'p99':>8} {'p99.9':>8}   {'ratio of p50':>12}"]
         for cell in results["latency"]:
-            figures = "  ".join(
-                " ".join(f"{cell[f'{name}_{point}_us']:>8.0f}" for point in ("p50", "p99", "p99.9"))
-                for name in ("evrelay", "bare"))
-            lines.append(f"{cell['subscribers']:>11} {cell['rate']:>9}   {figures}   "
+            lines.append(f"{cell['subscribers']:>11} {cell['rate']:>9}   "
+                         f"{figures(cell, 'evrelay', 'bare')}   "
                          f"{cell['ratio']:>12.2f}{disturbed(cell)}")
     if "requests" in results:
         lines += ["", "Deliveries a second",
@@ -111,6 +122,25 @@ def table(results):
         lines += ["", f"{cell_name(part)}, events/s each: {rate_name(each['none'])} with none "
                   f"stalled; one stalled: {rate_name(each['skip'])} (policy skip), "
                   f"{rate_name(each['disconnect'])} (disconnect); nothing lost{disturbed(part)}"]
+    if "hook" in results:
+        lines += hook_table(results["hook"])
+    if "hook-latency" in results:
+        lines += ["", "Latency of 64 B messages that a hook relays, at a fixed rate, µs",
+                  f"{'subscribers':>11} {'messages/s':>10}  {'p50':>8} {'p99':>8} {'p99.9':>8}   "
+                  f"{'plain p50':>8} {'p99':>7} {'p99.9':>8}   {'ratio of p50':>12}"]
+        for cell in results["hook-latency"]:
+            lines.append(f"{cell['subscribers']:>11} {cell['rate']:>10}  "
+                         f"{figures(cell, 'hook', 'relay')}   "
+                         f"{cell['ratio']:>12.2f}{disturbed(cell)}")
+    if "runaway" in results:
+        part = results["runaway"]
+        lines += ["", f"Latency of 64 B events to {part['subscribers']} subscribers, "
+                  f"{part['rate']}/s, µs",
+                  f"{'beside':<44} {'p50':>8} {'p99':>8} {'p99.9':>8}"]
+        for name, what in (("alone", "nothing"),
+                           ("hook", f"hooks that never end, {part['loops']} one after the other"),
+                           ("process", "a process that burns a core")):
+            lines.append(f"{what:<44} {figures(part, name)}{disturbed(part)}")
     lines += ["", f"{'target':<58} {'value':>9}    {'wanted':>8}"]
     for entry in results["targets"]:
         lines.append(f"{entry['what']:<58} {entry['value']:>9.3g}    "
@@ -118,6 +148,23 @@ def table(results):
     met = sum(entry["met"] for entry in results["targets"])
     lines.append(f"{met} of {len(results['targets'])} targets met")
     return "\n".join(lines)
+
+
+def hook_table(part):
+    lines = ["", "64 B messages a second through a hook that counts them and relays one event"]
+    if part["missing"]:
+        lines.append(f"(not compared with kamailio's event route: {part['missing']} on this "
+                     "machine; see README.md)")
+    lines.append(f"{'subscribers':>11} {'evrelay':>10} {part['kamailio'] or '':>16} {'lost':>6} "
+                 f"{'ratio':>6}")
+    for cell in part["cells"]:
+        theirs = ""
+        if "ratio" in cell:
+            theirs = (f"{rate_name(cell['kamailio_rate']):>16} {cell['kamailio_lost']:>6.1%} "
+                      f"{cell['ratio']:>6.2f}")
+        lines.append(f"{cell['subscribers']:>11} {rate_name(cell['rate']):>10} {theirs}"
+                     f"{disturbed(cell)}")
+    return lines
 
 
 THROUGHPUT_PLOT = """

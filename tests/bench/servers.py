@@ -8,9 +8,11 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 PATIENCE = 60  # seconds until a process that should have answered is given up
@@ -21,13 +23,14 @@ class BenchError(Exception):
 
 
 class Child:
-    """A process that is spoken to in lines."""
+    """A process that is spoken to in lines. With `group` it is killed with all that it started."""
 
-    def __init__(self, command, name):
+    def __init__(self, command, name, group=False):
         self.name = name
         self._buffer = b""
+        self._group = group
         self._process = subprocess.Popen(
-            [str(part) for part in command],
+            [str(part) for part in command], start_new_session=group,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.pid = self._process.pid
 
@@ -78,7 +81,10 @@ class Child:
     def release(self):
         """Kills it if it still runs, closes the pipes."""
         if self._process.poll() is None:
-            self._process.kill()
+            if self._group:
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             pipe.close()
@@ -97,8 +103,10 @@ class Child:
     # What the kernel knows of the process.
 
     def cpu_seconds(self):
+        """Its own and that of the processes it has started."""
+        children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         # The clock of another process's CPU time, as clock_getcpuclockid(3) makes it.
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in (self.pid, *map(int, children)))
 
     def memory(self, field):
         """VmRSS or VmHWM, in bytes."""
@@ -123,6 +131,13 @@ class Server:
     port = None
     producer = None  # path of the producer socket; None: it makes the events itself
     child = None
+
+    def go(self):
+        """The run begins."""
+
+    def facts(self):
+        """What it says itself of a run whose clients are gone."""
+        return {}
 
     def __enter__(self):
         try:
@@ -176,30 +191,33 @@ class BareRelay(Server):
     def await_subscribers(self, _count):
         self.child.expect_line("accepted")
 
-    def go(self):
-        pass
-
     def stop(self):
         if self.child.end() != 0:
             raise BenchError(f"bare-relay: {self.child.last_error()}")
 
 
 class Evrelay(Server):
-    """The daemon, with `slow_subscriber` as given."""
+    """The daemon. `script` is the text of a hook; `complains`: it is meant to fail."""
 
     BLOCK = "{policy: block, max_lag: 8MiB}"
 
-    def __init__(self, binary, folder, slow_subscriber=BLOCK):
+    def __init__(self, binary, folder, slow_subscriber=BLOCK, script=None, workers=1,
+                 complains=False):
         self.producer = folder / "producer.sock"
         self._control = folder / "control.sock"
         self._config = folder / "evrelay.yaml"
         self._binary = binary
+        self._complains = complains
+        self._script = folder / "hook.lua"
+        self._script.write_text(script or "")
         self._text = (
             "bind_addr: 127.0.0.1:0\n"
             "max_clients: 15000\n"
             f"producer: {{socket: {self.producer}}}\n"
             f"control: {{socket: {self._control}}}\n"
             f"slow_subscriber: {slow_subscriber}\n"
+            f"workers: {workers}\n"
+            f"script: {self._script if script else ''}\n"
             "log: {level: error}\n")
 
     def start(self):
@@ -219,17 +237,18 @@ class Evrelay(Server):
         deadline = time.monotonic() + PATIENCE
         while self.status()["subscribers"]["live"] != count:
             if time.monotonic() > deadline:
-                raise BenchError(f"evrelay: {count} subscribers were not accepted")
-
-    def go(self):
-        pass
+                raise BenchError(f"evrelay: not {count} subscribers")
 
     def stop(self):
         self._check_idle()
         code = self.child.end(signal.SIGTERM)
         words = self.child.last_error()
-        if code != 0 or words:
+        if code != 0 or (words and not self._complains):
             raise BenchError(f"evrelay: ended with {code}: {words}")
+
+    def facts(self):
+        self._await_idle()
+        return {"hook_timeouts": self.status()["hook"]["failed"]["timeout"]}
 
     def status(self):
         """One round trip over the control socket."""
@@ -251,13 +270,119 @@ class Evrelay(Server):
             raise BenchError(f"evrelay: status answered {answer[:200]!r}")
         return json.loads(items[1])
 
+    def _await_idle(self):
+        """Until all clients are gone and hooks have heard all that they said."""
+        self.await_subscribers(0)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            messages = self.status()["messages"]
+            if messages["received"] == messages["handled"] + sum(messages["dropped"].values()):
+                return
+            if time.monotonic() > deadline:
+                raise BenchError(f"evrelay: messages left behind: {messages}")
+            self.child.stay_alive(0.01)
+
     def _check_idle(self):
         """A server that spins when its clients are gone would spoil whatever runs next."""
-        self.await_subscribers(0)
+        self._await_idle()
         before = self.child.cpu_seconds()
         self.child.stay_alive(0.1)
         if self.child.cpu_seconds() - before > 0.05:
             raise BenchError("evrelay: busy with no client connected")
+
+
+class Kamailio(Server):
+    """Kamailio with its module evapi, of which nothing but the event routes `routes` is used.
+
+    The settings are the fastest that were found: one process of each kind, no log, counting in a
+    $var (the same as in a $shv). `workers` changes nothing in 5.6, whose one dispatcher runs the
+    event routes itself; later versions hand them to the workers, which look for work now and then,
+    unless there are none.
+    """
+
+    def __init__(self, folder, routes):
+        self._folder = folder
+        self._config = folder / "kamailio.cfg"
+        self._routes = routes
+
+    @staticmethod
+    def program():
+        return shutil.which("kamailio", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+    def missing(self):
+        """What it lacks to be measured, or None."""
+        if self.program() is None:
+            return "no kamailio"
+        self._write_config(1)
+        check = subprocess.run([self.program(), "-c", "-f", self._config], timeout=PATIENCE,
+                               stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        return None if check.returncode == 0 else "kamailio, but not its module evapi"
+
+    def version(self):
+        text = subprocess.run([self.program(), "-v"], timeout=PATIENCE, capture_output=True,
+                              text=True, check=True).stdout
+        return text.split()[2]  # version: kamailio 5.6.3 (…)
+
+    def start(self):
+        self._write_config(free_port(socket.SOCK_DGRAM))
+        # It ends with us, whatever becomes of us; in its own group it can be ended as a whole.
+        self.child = Child(
+            ["setpriv", "--pdeathsig", "TERM", self.program(), "-DD", "-E", "-f", self._config,
+             "-Y", self._folder, "-m", 64, "-M", 8], "kamailio", group=True)
+        deadline = time.monotonic() + PATIENCE
+        while not is_listening(self.port):
+            if time.monotonic() > deadline:
+                raise BenchError("kamailio: does not listen")
+            self.child.stay_alive(0.01)
+
+    def await_subscribers(self, _count):
+        """It takes them in the order in which they came, before it hears what they say."""
+
+    def stop(self):
+        code = self.child.end(signal.SIGTERM)
+        if code != 0:
+            raise BenchError(f"kamailio: ended with {code}: {self.child.last_error()}")
+
+    def _write_config(self, sip_port):
+        self.port = free_port(socket.SOCK_STREAM)
+        self._config.write_text(
+            "#!KAMAILIO\n"
+            "debug=-1\n"
+            "log_stderror=yes\n"
+            "children=1\n"
+            "disable_tcp=yes\n"
+            f"listen=udp:127.0.0.1:{sip_port}\n"
+            'loadmodule "pv.so"\n'
+            'loadmodule "evapi.so"\n'
+            f'modparam("evapi", "bind_addr", "127.0.0.1:{self.port}")\n'
+            'modparam("evapi", "workers", 0)\n'
+            'modparam("evapi", "max_clients", 100)\n'
+            "request_route { drop; }\n" + self._routes)
+
+
+def free_port(kind):
+    """A port of loopback that nobody uses now."""
+    with socket.socket(socket.AF_INET, kind) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def is_listening(port):
+    """Asks the kernel: to connect would be an event."""
+    lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A"
+               for fields in map(str.split, lines))
+
+
+class Burner:
+    """A process that has nothing to do with the relay and burns one core."""
+
+    def __enter__(self):
+        self.child = Child([sys.executable, "-c", "while True: pass"], "burner")
+        return self
+
+    def __exit__(self, *error):
+        self.child.release()
 
 
 def split_list(payload):
@@ -286,7 +411,7 @@ class Load:
         self._command = command
 
     def __enter__(self):
-        self.child = Child(self._command, "bench-load")
+        self.child = Child(self._command, self._command[0].name)
         try:
             self.child.expect_line("connected")
         except BaseException:
@@ -305,11 +430,18 @@ class Load:
 
     def end(self):
         if self.child.end() != 0:
-            raise BenchError(f"bench-load: {self.child.last_error()}")
+            raise BenchError(f"{self.child.name}: {self.child.last_error()}")
 
     def ends_well(self):
         """Whether it found nothing wrong in what it received."""
         return self.child.end() == 0
+
+
+class MessageLoad(Load):
+    """bench-messages."""
+
+    def __init__(self, programs, server, subscribers, size):
+        self._command = [programs / "bench-messages", server.port, subscribers, size]
 
 
 def machine_busy_seconds():
@@ -319,20 +451,41 @@ def machine_busy_seconds():
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def run(programs, server, subscribers, **options):
-    """One run of `server` under load; what bench-load says of it, and what the kernel does."""
+def measure(server, load, *beside):
+    """Lets the run begin; its result, and what share of the machine others took.
+
+    `beside` are children that belong to the run.
+    """
+    children = (server.child, load.child, *beside)
+    begin, busy = time.monotonic(), machine_busy_seconds()
+    used = sum(child.cpu_seconds() for child in children)
+    server.go()
+    load.go()
+    result = load.result()
+    used = sum(child.cpu_seconds() for child in children) - used
+    elapsed = (time.monotonic() - begin) * os.cpu_count()
+    result["others_cpu_share"] = max(0.0, (machine_busy_seconds() - busy - used) / elapsed)
+    return result
+
+
+def run(programs, server, subscribers, beside=(), **options):
+    """One run of `server` under load; what bench-load says of it, the server and the kernel."""
     with server:
         with Load(programs, server, subscribers=subscribers, **options) as load:
             server.await_subscribers(subscribers)
             rss = server.child.memory("VmRSS")
-            begin, busy = time.monotonic(), machine_busy_seconds()
-            used = server.child.cpu_seconds() + load.child.cpu_seconds()
-            server.go()
-            load.go()
-            result = load.result()
+            result = measure(server, load, *beside)
             result["growth_bytes"] = server.child.memory("VmHWM") - rss
-            used = server.child.cpu_seconds() + load.child.cpu_seconds() - used
-            elapsed = (time.monotonic() - begin) * os.cpu_count()
-            result["others_cpu_share"] = max(0.0, (machine_busy_seconds() - busy - used) / elapsed)
+            load.end()
+        result |= server.facts()
+    return result
+
+
+def run_messages(programs, server, subscribers, size):
+    """One run of a `server` that counts messages; what bench-messages says of it."""
+    with server:
+        with MessageLoad(programs, server, subscribers, size) as load:
+            server.await_subscribers(subscribers + 1)
+            result = measure(server, load)
             load.end()
     return result

@@ -1,0 +1,55 @@
+// What the load programs have in common: the clock, and the line that lets a run begin.
+
+#ifndef EVRELAY_TESTS_BENCH_RUN_H_
+#define EVRELAY_TESTS_BENCH_RUN_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <ctime>
+#include <stdexcept>
+
+#include "sockets.h"
+
+namespace bench {
+
+// A server that sends nothing for so many seconds has lost what is still to come.
+inline constexpr int kPatience = 20;
+
+// Times are nanoseconds.
+inline std::uint64_t Nanoseconds(clockid_t clock) {
+  timespec now{};
+  Checked(clock_gettime(clock, &now), "clock_gettime");
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+inline std::uint64_t Now() { return Nanoseconds(CLOCK_MONOTONIC); }
+
+inline std::uint64_t FromSeconds(double seconds) {
+  return static_cast<std::uint64_t>(seconds * 1e9);
+}
+
+inline double ToSeconds(std::uint64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) / 1e9;
+}
+
+// Says "connected" and waits for a line on standard input.
+inline void AwaitStart() {
+  std::puts("connected");
+  std::fflush(stdout);
+  int c = std::getchar();
+  while (c != '\n') {
+    if (c == EOF) throw std::runtime_error("standard input ended before the run");
+    c = std::getchar();
+  }
+}
+
+// Keeps the connections until standard input ends.
+inline void AwaitEnd() {
+  while (std::getchar() != EOF) {
+  }
+}
+
+}  // namespace bench
+
+#endif  // EVRELAY_TESTS_BENCH_RUN_H_
