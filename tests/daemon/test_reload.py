@@ -8,19 +8,11 @@ from relay import IS_ROOT, KIB, RelayCase, connect_as, pump, scaled
 
 
 class Reload(RelayCase):
-    def reload(self, relay, expect="reload: done", **changes):
-        """Changes the file, signals, and returns the log from the signal to the expected line."""
-        start = len(relay.log)
-        relay.write_config(**changes)
-        relay.signal(signal.SIGHUP)
-        relay.wait_log(expect, start=start)
-        return relay.log[start:]
-
     def test_nothing_has_changed(self):
         relay = self.start()
         subscriber = relay.subscriber()
         producer = relay.producer()
-        self.assertNotIn("restart", self.reload(relay))
+        self.assertNotIn("restart", relay.reload())
         producer.relay(b"hello")
         subscriber.expect(b"hello")
 
@@ -30,7 +22,7 @@ class Reload(RelayCase):
         relay.write_config(log={"level": "info"})
         relay.signal(signal.SIGHUP)
         relay.wait_log(" info ", start=start)
-        self.reload(relay, log={"level": "debug"})
+        relay.reload(log={"level": "debug"})
         relay.producer().send(b"oops")
         relay.wait_log(" warn ", start=start)
 
@@ -38,11 +30,11 @@ class Reload(RelayCase):
         relay = self.start(max_clients=1)
         relay.subscriber()
         relay.subscriber(wait=False).expect_end(None)
-        self.reload(relay, max_clients=2)
+        relay.reload(max_clients=2)
         held = relay.subscriber()
         relay.subscriber(wait=False).expect_end(None)
         # Fewer than there are: those stay, nobody else comes in.
-        self.reload(relay, max_clients=1)
+        relay.reload(max_clients=1)
         relay.producer().relay(b"hello")
         held.expect(b"hello")
         held.kill()
@@ -62,19 +54,19 @@ class Reload(RelayCase):
         producer.pump(lambda: relay.status()["loop"]["holds"] > 0)
         self.assertTrue(producer.outgoing)
         # A policy that does not hold: the rest is taken.
-        self.reload(relay, slow_subscriber={"policy": "skip"})
+        relay.reload(slow_subscriber={"policy": "skip"})
         producer.flush()
         producer.ping()
         self.assertGreater(relay.status()["deliveries"]["dropped"]["skipped"], 0)
         self.assertEqual(relay.status()["subscribers"]["live"], 1)
         # More room: nothing more is skipped.
-        self.reload(relay, slow_subscriber={"max_lag": "64MiB"})
+        relay.reload(slow_subscriber={"max_lag": "64MiB"})
         skipped = relay.status()["deliveries"]["dropped"]["skipped"]
         producer.relay(*[b"x" * 60_000] * 100)
         producer.ping()
         self.assertEqual(relay.status()["deliveries"]["dropped"]["skipped"], skipped)
         # Less room, and the first policy again: it goes at once or with the next event.
-        self.reload(relay, slow_subscriber={"max_lag": "1MiB", "policy": "disconnect"})
+        relay.reload(slow_subscriber={"max_lag": "1MiB", "policy": "disconnect"})
         producer.relay(b"x")
         relay.wait_status(lambda s: s["subscribers"]["closed"]["slow-subscriber"] == 1, "closed")
 
@@ -84,7 +76,7 @@ class Reload(RelayCase):
             max_event="64KiB",
             slow_subscriber={"policy": "block", "max_lag": "1MiB", "stall_timeout": "10min"},
         )
-        self.reload(relay, slow_subscriber={"stall_timeout": "100ms"})
+        relay.reload(slow_subscriber={"stall_timeout": "100ms"})
         stalled = relay.subscriber(receive_buffer=4 * KIB)
         stalled.paused = True
         producer = relay.producer()
@@ -97,28 +89,28 @@ class Reload(RelayCase):
         producer = relay.producer()
         event = b"x" * 2000
         self.assertEqual(producer.request("relay", event)[1], b"too-big")
-        self.reload(relay, max_event="2KiB")
+        relay.reload(max_event="2KiB")
         self.assertEqual(producer.request("relay", event), [b"ok", b"0"])
-        self.reload(relay, max_event="1KiB")
+        relay.reload(max_event="1KiB")
         self.assertEqual(producer.request("relay", event)[1], b"too-big")
 
     def test_max_message(self):
         relay = self.start(max_message="1KiB")
         subscriber = relay.subscriber()
-        self.reload(relay, max_message="2KiB")
+        relay.reload(max_message="2KiB")
         subscriber.send(wire.data(b"x" * 2000))
         relay.wait_status(lambda s: s["messages"]["received"] == 1, "received")
-        self.reload(relay, max_message="1KiB")
+        relay.reload(max_message="1KiB")
         subscriber.send(wire.data(b"x" * 2000))
         subscriber.expect_end("eof")
 
     def test_bad_frame(self):
         relay = self.start()
         subscriber = relay.subscriber()
-        self.reload(relay, bad_frame="discard")
+        relay.reload(bad_frame="discard")
         subscriber.send(b"oops")
         relay.wait_status(lambda s: s["messages"]["discarded_bytes"] == 4, "discarded")
-        self.reload(relay, bad_frame="close")
+        relay.reload(bad_frame="close")
         subscriber.send(b"oops")
         subscriber.expect_end("eof")
 
@@ -126,7 +118,7 @@ class Reload(RelayCase):
         relay = self.start(producer={"max_connections": 1})
         relay.producer().ping()
         relay.producer().expect_end(None)
-        self.reload(relay, producer={"max_connections": 2})
+        relay.reload(producer={"max_connections": 2})
         relay.producer().ping()
         relay.producer().expect_end(None)
 
@@ -136,16 +128,16 @@ class Reload(RelayCase):
         subscriber = relay.subscriber()
         producer = relay.adopt(connect_as(relay.producer_path, 2001, 2001))
         self.assertEqual(producer.request("relay", "one"), [b"ok", b"1"])
-        self.reload(relay, producer={"allow": [{"uid": 2002}]})
+        relay.reload(producer={"allow": [{"uid": 2002}]})
         # It counts for connections that are already there.
         self.assertEqual(producer.request("relay", "two")[:2], [b"error", b"forbidden"])
-        self.reload(relay, producer={"allow": [{"uid": 2001}]})
+        relay.reload(producer={"allow": [{"uid": 2001}]})
         self.assertEqual(producer.request("relay", "three"), [b"ok", b"1"])
         subscriber.expect(b"one", b"three")
 
     def test_drain(self):
         relay = self.start(drain="10min", send_buffer="4KiB")
-        self.reload(relay, drain="100ms")
+        relay.reload(drain="100ms")
         stalled = relay.subscriber(receive_buffer=4 * KIB)
         stalled.paused = True
         producer = relay.producer()
@@ -169,7 +161,7 @@ class Reload(RelayCase):
             ("log.target", {"log": {"target": relay.directory + "/log"}}),
         ):
             with self.subTest(key):
-                text = self.reload(relay, **changes)
+                text = relay.reload(**changes)
                 self.assertRegex(text, rf"(?m)^\S+Z warn daemon: .*\b{key}\b.*restart")
         self.assertEqual(relay.status()["listen"], [f"127.0.0.1:{relay.port}"])
         subscriber, producer = relay.subscriber(), relay.producer()
@@ -188,7 +180,7 @@ class Reload(RelayCase):
         relay.subscriber(wait=False).expect_end(None)
         self.assertEqual(relay.status()["subscribers"]["live"], 1)
         # A good one is still taken.
-        self.reload(relay, max_clients=2)
+        relay.reload(max_clients=2)
         relay.subscriber()
 
     def test_flags_still_beat_the_file(self):

@@ -9,6 +9,7 @@ Environment: EVRELAY (path of the binary), EVRELAY_TEST_SCALE (1: the short form
 figures of the long one), EVRELAY_SANITIZED (1: absolute times and memory bars are relaxed).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import threading
 import time
 import unittest
 
+import hold
 import wire
 
 EVRELAY = os.environ.get("EVRELAY", "evrelay")
@@ -157,8 +159,8 @@ class Peer:
 class Subscriber(Peer):
     """`events` are the payloads it got, decoded; with raw=True `stream` has the bytes instead."""
 
-    def __init__(self, address, receive_buffer=None, raw=False):
-        super().__init__(connect(address, receive_buffer))
+    def __init__(self, address, receive_buffer=None, raw=False, source=None):
+        super().__init__(connect(address, receive_buffer, source=source))
         self.events = []
         self.stream = bytearray()
         self.decoder = wire.Decoder()
@@ -173,6 +175,13 @@ class Subscriber(Peer):
         got, self.events = self.events[: len(wanted)], self.events[len(wanted) :]
         if got != wanted:
             raise AssertionError(f"expected {_brief(wanted)}, got {_brief(got)} ({self.ended})")
+
+    def skip_to(self, event, timeout=10):
+        """Reads until this event has come; forgets it and all before it."""
+        self.pump(lambda: event in self.events or self.ended, timeout, f"the event {event[:60]}")
+        if event not in self.events:
+            raise AssertionError(f"{self.ended} before {_brief([event])}: {_brief(self.events)}")
+        del self.events[: self.events.index(event) + 1]
 
     def _take(self, chunk):
         if self.raw:
@@ -256,8 +265,9 @@ def _watch(epoll, watched, by_fd, peer):
     by_fd[fd] = peer
 
 
-def connect(address, receive_buffer=None, timeout=10):
-    """A connected socket; address: (host, port) or the path of a Unix socket."""
+def connect(address, receive_buffer=None, timeout=10, source=None):
+    """A connected socket; address: (host, port) or the path of a Unix socket; source: the host to
+    come from."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
     else:
@@ -266,6 +276,8 @@ def connect(address, receive_buffer=None, timeout=10):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(patience(timeout))
     try:
+        if source is not None:
+            sock.bind((source, 0))
         sock.connect(address)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -294,9 +306,12 @@ def _brief(items):
 class Relay:
     """One evrelay process. Use RelayCase.start, which also stops it and shows its log."""
 
-    def __init__(self, config=None, *, args=(), env=None, directory=None, start=None, path=None):
+    def __init__(
+        self, config=None, *, args=(), env=None, directory=None, start=None, path=None, lua=None
+    ):
         """config: keys as in the YAML file; what is not given there is set for a test.
 
+        lua: the text of a script, which is written beside the file.
         start: how to start the argument list, instead of subprocess.Popen; takes its keywords.
         path: of the producer socket, where the file is not to say it.
         """
@@ -309,6 +324,10 @@ class Relay:
             self.config["producer"] = {"socket": path, **self.config.get("producer", {})}
             path = self.config["producer"]["socket"]
         self.file = os.path.join(self.directory, "evrelay.yaml")
+        self.script = os.path.join(self.directory, "hook.lua")
+        if lua is not None:
+            self.write_script(lua)
+            self.config["script"] = self.script
         self.write_config()
         self.producer_path = path
         self.control_path = self.config.get("control", {}).get(
@@ -332,12 +351,29 @@ class Relay:
     # Life
 
     def write_config(self, text=None, **changes):
-        """Writes the file anew, with top-level keys changed; a reload reads it."""
+        """Writes the file anew, with top-level keys changed (None: left out); a reload reads it."""
         for key, value in changes.items():
             old = self.config.get(key)
             self.config[key] = {**old, **value} if isinstance(old, dict) else value
         with open(self.file, "w", encoding="utf-8") as file:
-            file.write(text if text is not None else to_yaml(self.config))
+            given = {key: value for key, value in self.config.items() if value is not None}
+            file.write(text if text is not None else to_yaml(given))
+
+    def write_script(self, lua):
+        with open(self.script, "w", encoding="utf-8") as file:
+            file.write(lua)
+
+    def reload(self, expect="reload: done", lua=None, **changes):
+        """Changes file and script, signals, and returns the log from the signal to the expected
+        line."""
+        start = len(self.log)
+        if lua is not None:
+            self.write_script(lua)
+            changes.setdefault("script", self.script)
+        self.write_config(**changes)
+        self.signal(signal.SIGHUP)
+        self.wait_log(expect, start=start)
+        return self.log[start:]
 
     def wait_ready(self, timeout=10):
         """Returns when the control socket answers; raises StartFailed when the process ends."""
@@ -372,8 +408,8 @@ class Relay:
         return code
 
     def stop(self, timeout=12):
-        """Lets the peers go, checks the books, stops evrelay and expects exit code 0."""
-        self.check_balance()
+        """Checks the books, lets the peers go, stops evrelay and expects exit code 0."""
+        self.check_balance(self.wait_handled())
         self.close_peers()
         self.signal(signal.SIGTERM)
         code = self.wait(timeout)
@@ -412,13 +448,17 @@ class Relay:
     def port(self):
         return self.address[1]
 
-    def subscriber(self, address=None, receive_buffer=None, raw=False, wait=True):
+    def subscriber(self, address=None, receive_buffer=None, raw=False, wait=True, source=None):
         """A connected subscriber; wait: return only when evrelay has accepted it."""
-        return self.subscribers(1, address, receive_buffer, raw, wait)[0]
+        return self.subscribers(1, address, receive_buffer, raw, wait, source)[0]
 
-    def subscribers(self, count, address=None, receive_buffer=None, raw=False, wait=True):
+    def subscribers(
+        self, count, address=None, receive_buffer=None, raw=False, wait=True, source=None
+    ):
         accepted = self.status()["subscribers"]["accepted"] if wait else 0
-        new = [Subscriber(address or self.address, receive_buffer, raw) for _ in range(count)]
+        new = [
+            Subscriber(address or self.address, receive_buffer, raw, source) for _ in range(count)
+        ]
         self.peers += new
         if wait:
             self.wait_status(
@@ -466,6 +506,19 @@ class Relay:
                 raise Timeout(f"{what}: still not so in {json.dumps(status)}")
             turn = time.monotonic() + 0.002
             pump([*peers, self._control], lambda: time.monotonic() > turn)
+
+    def wait_handled(self, timeout=10, peers=()):
+        """Waits until every connection has been admitted and every message that was received is
+        handled or dropped; returns the status then. More than were received is never right."""
+
+        def handled(status):
+            messages = status["messages"]
+            done = messages["handled"] + sum(messages["dropped"].values())
+            if done > messages["received"]:
+                raise AssertionError(f"more than were received: {json.dumps(messages)}")
+            return done == messages["received"] and status["subscribers"]["admitting"] == 0
+
+        return self.wait_status(handled, "all is handled", timeout, peers)
 
     def turn(self):
         """A barrier: the loop has gone round at least once since the call."""
@@ -528,6 +581,21 @@ class Relay:
     def threads(self):
         return os.listdir(f"/proc/{self.pid}/task")
 
+    def worker_thread(self, index):
+        """The thread of a worker; there is none before there has been a script."""
+        for thread in self.threads():
+            with open(f"/proc/{self.pid}/task/{thread}/comm", encoding="ascii") as file:
+                if file.read().strip() == f"evrelay-hook/{index}":
+                    return int(thread)
+        raise AssertionError(f"there is no worker {index}")
+
+    @contextlib.contextmanager
+    def worker_held(self, index):
+        """Worker `index`, idle now, stands still meanwhile; everybody else goes on."""
+        self.wait_handled()
+        with hold.held(self.pid, self.worker_thread(index)):
+            yield
+
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -576,9 +644,13 @@ class RelayCase(unittest.TestCase):
 
     maxDiff = 2000
 
-    def start(self, *, args=(), env=None, directory=None, start=None, path=None, **config):
+    def start(
+        self, *, args=(), env=None, directory=None, start=None, path=None, lua=None, **config
+    ):
         """Starts evrelay with these configuration keys and returns it when it is ready."""
-        relay = Relay(config, args=args, env=env, directory=directory, start=start, path=path)
+        relay = Relay(
+            config, args=args, env=env, directory=directory, start=start, path=path, lua=lua
+        )
         self._relays.append(relay)
         self.addCleanup(relay.clean_up)
         relay.wait_ready()
