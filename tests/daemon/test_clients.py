@@ -305,11 +305,12 @@ class Status(RelayCase):
         relay = self.start()
         status = relay.status()
         for section, keys in {
-            "subscribers": "live closing blocked accepted refused closed",
+            "subscribers": "live admitting closing blocked accepted refused closed",
             "producers": "connected accepted refused closed",
             "events": "relayed bytes denied",
             "deliveries": "due written queued dropped",
-            "messages": "received bytes discarded_bytes dropped",
+            "messages": "received bytes discarded_bytes handled dropped",
+            "hook": "script workers stuck_workers runs failed actions stale_actions",
             "requests": "relay ping errors undeliverable",
             "log": "bytes segments free_segments max_lag",
             "loop": "turns sends short_writes holds",
@@ -322,7 +323,7 @@ class Status(RelayCase):
         )
         self.assertEqual(
             set(status["deliveries"]["dropped"]),
-            {"closing", "reset", "slow-subscriber", "skipped", "stalled", "drain"},
+            {"closing", "reset", "refused", "slow-subscriber", "skipped", "stalled", "drain"},
         )
         self.assertRegex(status["version"], r"^\d+\.\d+\.\d+")
         self.assertGreaterEqual(status["uptime_s"], 0)
