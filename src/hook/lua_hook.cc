@@ -19,6 +19,8 @@
 #include "hook/hook_context.h"
 #include "hook/log_text.h"
 #include "hook/lua_bindings.h"
+#include "hook/lua_json.h"
+#include "hook/lua_kemi.h"
 #include "hook/lua_sandbox.h"
 #include "hook/lua_state.h"
 #include "logging/log.h"
@@ -30,6 +32,7 @@ namespace {
 
 constexpr std::size_t kMaxScript = 1024 * 1024;
 constexpr std::chrono::seconds kLoadBudget{1};
+constexpr std::size_t kMaxPlaces = 64;
 constexpr std::size_t kEvents = kHookEventNames.size();
 constexpr const char* kRoutes[kEvents] = {"evapi:connection-new", "evapi:message-received",
                                           "evapi:connection-closed"};
@@ -85,7 +88,7 @@ class LuaHook final : public Hook {
   static int FindFunctions(lua_State* lua);
   void CheckRoute(lua_State* lua);
 
-  void LogFailure(const HookEvent& event, HookOutcome outcome);
+  void LogFailure(const HookEvent& event);
   void FreeMemory();
 
   const HookConfig config_;
@@ -93,6 +96,7 @@ class LuaHook final : public Hook {
   const Script script_;
   HookContext context_;
   std::unique_ptr<LuaState> state_;
+  std::map<std::string, LogLimit> failures_;  // by place
 };
 
 bool LuaHook::Load(std::string& error) {
@@ -117,6 +121,8 @@ int LuaHook::Open(lua_State* lua) {
   LuaHook& self = Of(lua);
   OpenSandbox(lua, self.config_.patterns);
   OpenBindings(lua, self.context_);
+  OpenKemi(lua, self.context_);
+  OpenJson(lua);
   return 0;
 }
 
@@ -200,18 +206,39 @@ HookOutcome LuaHook::Run(const HookEvent& event, Verdict& verdict) noexcept {
   context_.End();
   if (outcome != HookOutcome::kDone) {
     verdict.Clear();
-    LogFailure(event, outcome);
+    LogFailure(event);
   }
   if (state_->TakeRefused()) FreeMemory();
   return outcome;
 }
 
-void LuaHook::LogFailure(const HookEvent& event, HookOutcome) {
-  LogError("hook", "{} of conidx {} ({}): {}", kRoutes[static_cast<int>(event.kind)],
-           event.connection.conidx, Peer(event), LogText(state_->Failure()));
+// One line a second for each place of the script, of which so many are told apart.
+void LuaHook::LogFailure(const HookEvent& event) {
+  std::string place = state_->place();
+  if (failures_.size() >= kMaxPlaces && !failures_.contains(place)) place.clear();
+  LogLimit& limit = failures_.try_emplace(std::move(place), 1).first->second;
+  const std::string callers = state_->callers();
+  LogErrorLimited(limit, "hook", "{} of conidx {} ({}): {}{}",
+                  kRoutes[static_cast<std::size_t>(event.kind)], event.connection.conidx,
+                  Peer(event), LogText(state_->Failure()),
+                  callers.empty() ? "" : "; called from " + callers);
 }
 
-void LuaHook::FreeMemory() { lua_gc(state_->lua(), LUA_GCCOLLECT); }
+// After an allocation has been refused, whether the script has noticed or not.
+void LuaHook::FreeMemory() {
+  lua_gc(state_->lua(), LUA_GCCOLLECT);
+  if (state_->memory() <= state_->memory_limit() / 2) return;
+  std::string error;
+  if (Load(error)) {
+    static LogLimit limit(1);
+    LogWarnLimited(limit, "hook",
+                   "{}: memory had run out and more than half of hook.memory stayed in use; the "
+                   "script has been loaded afresh and its globals are lost",
+                   script_.path);
+  } else {
+    LogError("hook", "{}", LogText(error));
+  }
+}
 
 }  // namespace
 

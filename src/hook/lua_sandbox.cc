@@ -119,18 +119,37 @@ lua_Integer Length(lua_State* lua) {
   return static_cast<lua_Integer>(lua_rawlen(lua, 1));
 }
 
-// A function of `table` may touch as many elements in a call as the memory could hold.
+// For a function of `table` that is to go through these elements: they must be no more than the
+// memory could hold.
 void CheckRange(lua_State* lua, lua_Integer first, lua_Integer last) {
   constexpr lua_Unsigned kBytes = 16;  // an element
-  const lua_Unsigned max = LuaState::Of(lua).memory_limit() / kBytes;
+  LuaState& state = LuaState::Of(lua);
+  state.CheckTime(lua);
   if (first > last) return;
-  if (static_cast<lua_Unsigned>(last) - static_cast<lua_Unsigned>(first) < max) return;
-  luaL_error(lua, "more elements than hook.memory could hold");
+  const lua_Unsigned steps = static_cast<lua_Unsigned>(last) - static_cast<lua_Unsigned>(first);
+  if (steps >= state.memory_limit() / kBytes) {
+    luaL_error(lua, "more elements than hook.memory could hold");
+  }
 }
 
-// insert, remove, sort.
-int WithLength(lua_State* lua) {
+int InsertOrRemove(lua_State* lua) {
   CheckRange(lua, 1, Length(lua));
+  return GoOn(lua);
+}
+
+int IsLess(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  lua_pushboolean(lua, lua_compare(lua, 1, 2, LUA_OPLT));
+  return 1;
+}
+
+// A sort cannot be stopped, a function that it calls can.
+int Sort(lua_State* lua) {
+  CheckRange(lua, 1, Length(lua));
+  if (lua_isnoneornil(lua, 2)) {
+    lua_settop(lua, 1);
+    lua_pushcfunction(lua, &IsLess);
+  }
   return GoOn(lua);
 }
 
@@ -191,10 +210,10 @@ void OpenTable(lua_State* lua) {
   luaL_requiref(lua, LUA_TABLIBNAME, &luaopen_table, 1);
   Replace(lua, {
                    {"concat", &Concat},
-                   {"insert", &WithLength},
+                   {"insert", &InsertOrRemove},
                    {"move", &Move},
-                   {"remove", &WithLength},
-                   {"sort", &WithLength},
+                   {"remove", &InsertOrRemove},
+                   {"sort", &Sort},
                });
   lua_pop(lua, 1);
 }

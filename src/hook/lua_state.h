@@ -71,7 +71,7 @@ class LuaState {
  private:
   using Clock = std::chrono::steady_clock;
 
-  static constexpr int kInstructions = 200;
+  static constexpr int kInstructions = 100;
   static constexpr std::size_t kLargeAllocation = 4096;
   static constexpr int kOnError = 1;  // where the message handler stands on the stack
 
