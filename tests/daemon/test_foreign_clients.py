@@ -16,6 +16,7 @@ import unittest
 from itertools import zip_longest
 
 from relay import Peer, RelayCase, patience, pump
+from scripts import ECHO
 
 FOREIGN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "foreign")
 NODE_MODULES = os.environ.get("EVRELAY_NODE_MODULES", "")
@@ -38,12 +39,6 @@ PAYLOADS = [
     b"x" * 65_535,
     b"\0" * 65_536,  # max_message
 ]
-
-ECHO = """
-event_route["evapi:message-received"] = function(evapi)
-  evapi.reply(evapi.msg)
-end
-"""
 
 # Everyone hears what anyone says, with the number of who said it in front.
 CHAT = """
@@ -143,12 +138,6 @@ class ForeignClient(Peer):
 
 
 class ForeignCase(RelayCase):
-    def start_with(self, script):
-        path = os.path.join(self.directory(), "hook.lua")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(script)
-        return self.start(script=path)
-
     def connect(self, relay, command):
         """A client program that the relay has accepted."""
         accepted = relay.status()["subscribers"]["accepted"]
@@ -180,14 +169,14 @@ class ClientTests:
         client.expect(*events)
 
     def test_is_heard_with_any_payload(self):
-        relay = self.start_with(ECHO)
+        relay = self.start(lua=ECHO)
         client = self.connect(relay, self.command)
         for payload in PAYLOADS:
             client.say(payload)
             client.expect(payload)
 
     def test_is_heard_in_a_burst(self):
-        relay = self.start_with(ECHO)
+        relay = self.start(lua=ECHO)
         client = self.connect(relay, self.command)
         messages = self.burst(2000)
         client.say(*messages)
@@ -195,7 +184,7 @@ class ClientTests:
         self.assertEqual(relay.status()["messages"]["received"], len(messages))
 
     def test_talks_with_everyone_else(self):
-        relay = self.start_with(CHAT)
+        relay = self.start(lua=CHAT)
         client = self.connect(relay, self.command)
         other = relay.subscriber()
         producer = relay.producer()
@@ -209,7 +198,7 @@ class ClientTests:
 
     def test_is_closed_by_the_hook(self):
         """What is due comes whole, then the end of the stream."""
-        relay = self.start_with(ONE_ANSWER)
+        relay = self.start(lua=ONE_ANSWER)
         client = self.connect(relay, self.command)
         client.expect(b"welcome")
         client.say(b"Ann", b"never heard")
@@ -218,7 +207,7 @@ class ClientTests:
         relay.wait_status(lambda s: s["subscribers"]["closed"]["hook"] == 1, "closed, hook")
 
     def test_ends_its_side_and_gets_its_answers(self):
-        relay = self.start_with(ECHO)
+        relay = self.start(lua=ECHO)
         client = self.connect(relay, self.command)
         client.say(*PAYLOADS)
         client.end_its_side()
@@ -261,7 +250,7 @@ class EndoNetstringChunked(EndoNetstring):
 
 class Conversation(ForeignCase):
     def test_clients_of_all_kinds_hear_one_order(self):
-        relay = self.start_with(CHAT)
+        relay = self.start(lua=CHAT)
         cases = (Twisted, NpmNetstring, EndoNetstring, EndoNetstringChunked)
         commands = [c.command for c in cases if not getattr(c, "__unittest_skip__", False)]
         if len(commands) < 2:

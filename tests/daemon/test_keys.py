@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import unittest
 
 import wire
@@ -230,6 +231,123 @@ class Frames(RelayCase):
         self.assertGreater(held["256KiB"], 2 * held["4KiB"])
         self.assertGreater(held["2MiB"], 2 * held["256KiB"])
         self.assertLess(abs(held["auto"] - held["256KiB"]), 128 * KIB)
+
+
+class Script(RelayCase):
+    """What a script may do is tested elsewhere; here is how it is named and by how many it is run."""
+
+    SAY = """
+    event_route["evapi:message-received"] = function(evapi)
+      evapi.reply("%s")
+    end
+    """
+
+    def write(self, name):
+        path = os.path.join(self.home, name + ".lua")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.SAY % name)
+        return path
+
+    def setUp(self):
+        self.home = self.directory()
+
+    def assert_answers(self, relay, answer):
+        subscriber = relay.subscriber()
+        subscriber.send(b"5:hello,")
+        subscriber.expect(answer)
+
+    def start_at_home(self, command, **keywords):
+        return subprocess.Popen(command, cwd=self.home, **keywords)
+
+    def test_script(self):
+        relay = self.start(script=self.write("file"))
+        self.assertEqual(relay.status()["hook"]["script"], relay.config["script"])
+        self.assert_answers(relay, b"file")
+
+    def test_a_relative_path_begins_at_the_working_directory(self):
+        self.write("file")
+        self.assert_answers(self.start(script="file.lua", start=self.start_at_home), b"file")
+
+    def test_the_flag_beats_the_file(self):
+        flag = self.write("flag")
+        self.assert_answers(self.start(script=self.write("file"), args=["--script", flag]), b"flag")
+        self.write("hook")
+        relay = self.start(args=["--script", "hook.lua"], start=self.start_at_home)
+        self.assert_answers(relay, b"hook")
+
+    def test_the_flag_can_take_the_script_away(self):
+        relay = self.start(script=self.write("file"), args=["--script", ""])
+        subscriber = relay.subscriber()
+        subscriber.send(b"5:hello,")
+        relay.wait_status(lambda s: s["messages"]["dropped"]["no-hook"] == 1, "dropped")
+
+    def test_workers(self):
+        for workers, flags, threads in (
+            (1, [], 1),
+            (3, [], 3),
+            (3, ["--workers", "2"], 2),
+            (256, [], 256),
+        ):
+            with self.subTest(workers=workers, flags=flags):
+                relay = self.start(script=self.write("file"), workers=workers, args=flags)
+                self.assertEqual(self.hook_threads(relay), threads)
+                self.assertEqual(relay.status()["hook"]["workers"], threads)
+                self.assert_answers(relay, b"file")
+                relay.stop()
+
+    def test_0_workers_are_1_with_a_notice(self):
+        relay = self.start(script=self.write("file"), workers=0)
+        self.assertEqual(self.hook_threads(relay), 1)
+        self.assert_answers(relay, b"file")
+        relay.wait_log(r" info daemon: workers: 0 is read as 1$")
+
+    def test_event_callback_is_for_events_without_a_route(self):
+        relay = self.start(
+            event_callback="on_event",
+            lua="""
+            function on_event(name) evapi.relay("callback " .. name) end
+            event_route["evapi:message-received"] = function(evapi) evapi.relay("route") end
+            """,
+        )
+        subscriber = relay.subscriber()
+        subscriber.expect(b"callback evapi:connection-new")
+        subscriber.send(b"5:hello,")
+        subscriber.half_close()
+        subscriber.expect(b"route", b"callback evapi:connection-closed")
+
+    def test_a_script_that_does_not_load_ends_the_start(self):
+        path = os.path.join(self.home, "bad.lua")
+        for name, text, place in (
+            ("a syntax error", "x = 1\nend\n", ":2:"),
+            ("an error of its top level", "\n\nlocal x = nil + 1\n", ":3:"),
+            ("a misspelt event", 'event_route["evapi:message"] = print\n', "evapi:message-received"),
+            ("a top level without end", "while true do end\n", ":1:"),
+            ("no such callback", "function other() end\n", "on_event"),
+            ("no file", None, "No such file"),
+        ):
+            with self.subTest(name):
+                if text is None:
+                    os.remove(path)
+                else:
+                    with open(path, "w", encoding="utf-8") as file:
+                        file.write(text)
+                config = os.path.join(self.home, "bad.yaml")
+                with open(config, "w", encoding="utf-8") as file:
+                    file.write(f"script: {path}\nevent_callback: on_event\n")
+                for check in ([], ["--check"]):
+                    done = evrelay("-c", config, *check, env={"RUNTIME_DIRECTORY": self.home})
+                    self.assertEqual((done.returncode, done.stdout), (2, ""))
+                    self.assertIn(path, done.stderr)
+                    self.assertIn(place, done.stderr)
+                    self.assertFalse(os.path.exists(os.path.join(self.home, "producer.sock")))
+
+    @staticmethod
+    def hook_threads(relay):
+        names = []
+        for thread in relay.threads():
+            with open(f"/proc/{relay.pid}/task/{thread}/comm", encoding="ascii") as file:
+                names.append(file.read().strip())
+        return sum(name.startswith("evrelay-hook/") for name in names)
 
 
 class Control(RelayCase):
