@@ -1,0 +1,39 @@
+-- Subscribers ask in JSON, and are answered in JSON:
+--   {"command": "ping"}                          {"ok": true}
+--   {"command": "subscribe", "tag": "calls"}     {"ok": true}
+-- Each has one tag: from then on it gets what producers multicast to it, besides what they relay
+-- to everyone. An empty tag ends that.
+--   printf '19:{"command": "ping"},' | nc -N 127.0.0.1 8448
+
+local commands = {}
+
+function commands.ping()
+  return true
+end
+
+function commands.subscribe(request)
+  if type(request.tag) ~= "string" then
+    return false, "a tag is a text"
+  end
+  if not evapi.set_tag(request.tag) then
+    return false, "a tag has at most 63 bytes"
+  end
+  return true
+end
+
+local function answer(message)
+  local is_json, request = pcall(json.decode, message)
+  if not is_json or type(request) ~= "table" then
+    return false, "this is not a JSON object"
+  end
+  local command = commands[request.command]
+  if not command then
+    return false, "there is no such command"
+  end
+  return command(request)
+end
+
+event_route["evapi:message-received"] = function(evapi)
+  local ok, why = answer(evapi.msg)
+  evapi.reply(json.encode({ok = ok, error = why}))
+end
