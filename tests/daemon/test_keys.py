@@ -234,7 +234,7 @@ class Frames(RelayCase):
 
 
 class Script(RelayCase):
-    """What a script may do is tested elsewhere; here is how it is named and by how many it is run."""
+    """How a script is named and run; what it may do is tested elsewhere."""
 
     SAY = """
     event_route["evapi:message-received"] = function(evapi)
@@ -290,15 +290,18 @@ class Script(RelayCase):
         ):
             with self.subTest(workers=workers, flags=flags):
                 relay = self.start(script=self.write("file"), workers=workers, args=flags)
-                self.assertEqual(self.hook_threads(relay), threads)
                 self.assertEqual(relay.status()["hook"]["workers"], threads)
-                self.assert_answers(relay, b"file")
+                # Each meets a worker of its own.
+                for subscriber in relay.subscribers(threads):
+                    subscriber.send(b"5:hello,")
+                    subscriber.expect(b"file")
+                self.assertEqual(self.hook_threads(relay), threads)
                 relay.stop()
 
     def test_0_workers_are_1_with_a_notice(self):
         relay = self.start(script=self.write("file"), workers=0)
-        self.assertEqual(self.hook_threads(relay), 1)
         self.assert_answers(relay, b"file")
+        self.assertEqual(self.hook_threads(relay), 1)
         relay.wait_log(r" info daemon: workers: 0 is read as 1$")
 
     def test_event_callback_is_for_events_without_a_route(self):
@@ -320,7 +323,7 @@ class Script(RelayCase):
         for name, text, place in (
             ("a syntax error", "x = 1\nend\n", ":2:"),
             ("an error of its top level", "\n\nlocal x = nil + 1\n", ":3:"),
-            ("a misspelt event", 'event_route["evapi:message"] = print\n', "evapi:message-received"),
+            ("a misspelt event", 'event_route["evapi:conection-new"] = print\n', "connection-new"),
             ("a top level without end", "while true do end\n", ":1:"),
             ("no such callback", "function other() end\n", "on_event"),
             ("no file", None, "No such file"),
