@@ -111,6 +111,8 @@ bool LuaHook::Load(std::string& error) {
     lua_pushcclosure(lua, step.function, 1);
     if (state->Call(0, step.results, kLoadBudget) == HookOutcome::kDone) continue;
     error = state->Failure();
+    // Lua names no file for what it cannot read as a text, and shortens a long path.
+    if (!error.starts_with(script_.path)) error = script_.path + ": " + error;
     return false;
   }
   state_ = std::move(state);
@@ -188,10 +190,11 @@ void LuaHook::CheckRoute(lua_State* lua) {
   lua_Debug info;
   lua_pushvalue(lua, -3);
   lua_getinfo(lua, ">S", &info);
+  const char* line = info.linedefined > 0 ? lua_pushfstring(lua, ":%d", info.linedefined) : "";
   luaL_error(lua,
-             "%s:%d: event_route[\"%s\"]: there is no such event; did you mean \"%s\"? There are "
+             "%s%s: event_route[\"%s\"]: there is no such event; did you mean \"%s\"? There are "
              "%s, %s, %s",
-             file, info.linedefined, key, nearest, kRoutes[0], kRoutes[1], kRoutes[2]);
+             file, line, key, nearest, kRoutes[0], kRoutes[1], kRoutes[2]);
 }
 
 HookOutcome LuaHook::Run(const HookEvent& event, Verdict& verdict) noexcept {

@@ -535,9 +535,10 @@ class CheckAndStart(RelayCase):
         ("what is not there", "local f = io.open('/etc/passwd')", r":1: .*io"),
     ]
 
-    def check(self, text, **config):
+    def check(self, text, folder="", **config):
         """Runs --check; returns the result and the path of the script."""
-        folder = self.directory()
+        folder = os.path.join(self.directory(), folder)
+        os.makedirs(folder, exist_ok=True)
         script = os.path.join(folder, "hook.lua")
         if text is not None:
             with open(script, "w", encoding="utf-8") as file:
@@ -570,6 +571,11 @@ class CheckAndStart(RelayCase):
                 self.assertEqual(done.returncode, 2)
                 self.assertEqual(done.stdout, "")
                 self.assertRegex(done.stderr, rf"^{re.escape(script)}{where}")
+
+    def test_a_long_path_is_named_in_full(self):
+        for text in ("\nx = = 1", "\nerror('so it is')"):
+            done, script = self.check(text, folder="x" * 60)
+            self.assertRegex(done.stderr, rf"^{re.escape(script)}.*:2: ")
 
     def test_a_script_that_cannot_be_read(self):
         done, script = self.check(None)
