@@ -64,6 +64,9 @@ class Mailbox {
     std::size_t bytes;
   };
 
+  // Fills taken_ from posted_ if it is empty. False: there is nothing.
+  bool Refill();
+
   std::mutex mutex_;
   std::condition_variable room_;
   std::deque<Item> posted_;  // guarded by mutex_, as are the next two
@@ -95,20 +98,14 @@ bool Mailbox<T>::Post(T&& item, std::size_t bytes) {
 template <class T>
 template <class Consume>
 bool Mailbox<T>::Take(std::size_t budget, Consume&& consume) {
-  if (taken_.empty()) {
-    if (!any_posted_.load()) return false;
-    const std::lock_guard lock(mutex_);
-    taken_.swap(posted_);
-    any_posted_.store(false);
-  }
-
+  if (!Refill()) return false;
   std::size_t used = 0;
-  while (!taken_.empty() && used < budget) {
+  do {
     Item item = std::move(taken_.front());
     taken_.pop_front();
     used += item.bytes;
     consume(std::move(item.value));
-  }
+  } while (used < budget && Refill());
 
   {
     const std::lock_guard lock(mutex_);
@@ -117,6 +114,16 @@ bool Mailbox<T>::Take(std::size_t budget, Consume&& consume) {
   room_.notify_all();
   // The wake-up for what stands in posted_ may have come before taken_ was used up.
   if (!taken_.empty() || any_posted_.load()) wakeup_.Send();
+  return true;
+}
+
+template <class T>
+bool Mailbox<T>::Refill() {
+  if (!taken_.empty()) return true;
+  if (!any_posted_.load()) return false;
+  const std::lock_guard lock(mutex_);
+  taken_.swap(posted_);
+  any_posted_.store(false);
   return true;
 }
 
