@@ -97,6 +97,7 @@ class LuaHook final : public Hook {
   HookContext context_;
   std::unique_ptr<LuaState> state_;
   std::map<std::string, LogLimit> failures_;  // by place
+  LogLimit reloads_{1};
 };
 
 bool LuaHook::Load(std::string& error) {
@@ -152,8 +153,9 @@ int LuaHook::FindFunctions(lua_State* lua) {
     lua_pop(lua, 1);
   }
   const char* callback = self.event_callback_.c_str();
-  lua_getglobal(lua, callback);
-  if (*callback != '\0' && !lua_isfunction(lua, 2)) {
+  if (*callback == '\0') {
+    lua_pushnil(lua);
+  } else if (lua_getglobal(lua, callback) != LUA_TFUNCTION) {
     return luaL_error(lua, "%s: there is no global function %s, which event_callback names", file,
                       callback);
   }
@@ -233,8 +235,7 @@ void LuaHook::FreeMemory() {
   if (state_->memory() <= state_->memory_limit() / 2) return;
   std::string error;
   if (Load(error)) {
-    static LogLimit limit(1);
-    LogWarnLimited(limit, "hook",
+    LogWarnLimited(reloads_, "hook",
                    "{}: memory had run out and more than half of hook.memory stayed in use; the "
                    "script has been loaded afresh and its globals are lost",
                    script_.path);

@@ -69,7 +69,9 @@ HookOutcome LuaState::Call(int arguments, int results, nanoseconds budget) noexc
     if (status == LUA_ERRERR) Copy("the error handler failed too", message_);
     lua_pop(lua_, 1);
   }
-  outcome_ = status == LUA_ERRMEM ? HookOutcome::kMemory : HookOutcome::kError;
+  // On its way through a coroutine or a pcall it may have become an error like others.
+  const bool memory = refused_ && std::string_view(message_.data()).ends_with("not enough memory");
+  outcome_ = status == LUA_ERRMEM || memory ? HookOutcome::kMemory : HookOutcome::kError;
   if (stopped_ == Stopped::kTimeout) outcome_ = HookOutcome::kTimeout;
   if (stopped_ == Stopped::kExit) outcome_ = HookOutcome::kDone;
   if (stopped_ != Stopped::kNo) lua_sethook(lua_, &OnCount, LUA_MASKCOUNT, kInstructions);
