@@ -16,7 +16,6 @@
 #include <sys/time.h>
 
 #include <array>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>

@@ -16,6 +16,9 @@ from servers import (BareRelay, BareSender, BenchError, Burner, Evrelay, Kamaili
 SENDS = (64 * 1024, 256 * 1024)  # bytes a send of the bare sender; the better one counts
 POINTS = ("p50", "p99", "p99.9")
 
+# Messages that are counted for each second of a run: so that it lasts about as long as others.
+MESSAGES = {"evrelay": 3000000, "kamailio": 500000}
+
 # Counts messages; tells the count once it has come to LAST, and whenever a connection has closed.
 COUNTING_SCRIPT = """
 local count = 0
@@ -45,7 +48,7 @@ HOOK_TIMEOUT = 0.05  # seconds: the default of hook.timeout
 
 @dataclasses.dataclass
 class Settings:
-    programs: pathlib.Path  # folder of bench-load, bare-sender, bare-relay
+    programs: pathlib.Path  # folder of bench-load, bench-messages, bare-sender …
     binary: pathlib.Path    # evrelay
     folder: pathlib.Path    # for sockets and configuration
     cells: list             # (size, subscribers)
@@ -221,12 +224,13 @@ def idle(settings):
 
 def hook(settings):
     """Messages a second through a hook that counts them, against Kamailio's event route."""
-    size, last = 64, str(int(settings.seconds * 500000))
-    rival = Kamailio(settings.folder, COUNTING_ROUTES.replace("LAST", last))
+    size = 64
+    last = {name: str(int(settings.seconds * count)) for name, count in MESSAGES.items()}
+    rival = Kamailio(settings.folder, COUNTING_ROUTES.replace("LAST", last["kamailio"]))
     missing = rival.missing()
 
     def relay(subscribers):
-        server = settings.evrelay(script=COUNTING_SCRIPT.replace("LAST", last))
+        server = settings.evrelay(script=COUNTING_SCRIPT.replace("LAST", last["evrelay"]))
         result = run_messages(settings.programs, server, subscribers, size)
         if result["counted"] != result["sent"]:
             raise BenchError(f"evrelay: {result['sent']} messages were sent, the hook counted "
@@ -240,7 +244,7 @@ def hook(settings):
             variants["kamailio"] = lambda subscribers=subscribers: run_messages(
                 settings.programs, rival, subscribers, size)
         results = alternate(settings.runs, variants)
-        cell = {"size": size, "subscribers": subscribers, "messages": int(last),
+        cell = {"size": size, "subscribers": subscribers,
                 "rate": median(results["evrelay"], "rate")}
         if missing is None:
             theirs = results["kamailio"]
@@ -298,6 +302,7 @@ def runaway(settings):
     results = alternate(settings.runs, {
         "alone": relay, "hook": beside_hook, "process": beside_process})
     return {"subscribers": subscribers, "rate": rate, "loops": loops,
+            "cpu_each_ms": median(results["hook"], "hook_cpu_s") / loops * 1e3,
             "others_cpu_share": most_disturbed(results), "runs": results} | latencies(results)
 
 
