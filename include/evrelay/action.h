@@ -54,11 +54,14 @@ class Verdict {
   static constexpr std::size_t kMaxBytes = 4 * 1024 * 1024;
 
   // False: `action`, which carries `bytes` of events and tags, may not be added; nothing changes.
-  bool Add(Action action, std::size_t bytes) {
+  // (A template, as g++ 12 sees uninitialized strings where an Action that it knows to be a Close
+  // is moved.)
+  template <class A>
+  bool Add(A action, std::size_t bytes) {
     if (closes_ || !HasRoomFor(bytes)) return false;
-    closes_ = std::holds_alternative<action::Close>(action);
+    actions_.emplace_back(std::move(action));
     bytes_ += bytes;
-    actions_.push_back(std::move(action));
+    closes_ = std::holds_alternative<action::Close>(actions_.back());
     return true;
   }
   bool HasRoomFor(std::size_t bytes) const {
