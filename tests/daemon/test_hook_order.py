@@ -199,8 +199,10 @@ class Pausing(RelayCase):
 
     def test_one_that_ends_while_it_is_paused_is_handled_to_its_end(self):
         relay = self.start(lua=OBSERVE, workers=2)
-        talker, observer = relay.subscribers(2)
-        observer.skip_to(b"new 1")
+        talker = relay.subscriber()
+        relay.wait_handled()
+        observer = relay.subscriber()
+        observer.expect(b"new 1")
         count = 5000
         with relay.worker_held(0):
             talker.send(b"".join(wire.data(b"%d" % n) for n in range(count)))
