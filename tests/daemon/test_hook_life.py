@@ -268,6 +268,7 @@ class Ends(RelayCase):
         )
         slow = relay.subscriber(receive_buffer=4 * KIB)
         slow.paused = True
+        relay.wait_handled()
         talker = relay.subscriber()
         for n in range(130):  # 7.8 MB
             talker.send(b"1:x,")
