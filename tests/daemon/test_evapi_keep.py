@@ -247,7 +247,14 @@ class Delivery(KeepCase):
         self.expect_nothing(relay, first, second, other, speaker)
 
     def test_k9_unicast_is_for_the_lowest_conidx_that_has_the_tag(self):
-        relay = self.start(lua=ACT)
+        relay = self.start(
+            lua=ACT
+            + """
+            event_route["evapi:connection-closed"] = function(evapi)
+              evapi.relay("closed " .. evapi.conidx)
+            end
+            """
+        )
         lowest = relay.subscriber()
         speaker, first, second = relay.subscribers(3)
         for subscriber in (second, first):
@@ -258,7 +265,8 @@ class Delivery(KeepCase):
         self.expect_nothing(relay, second)
         # The youngest connection, but the lowest conidx.
         lowest.kill()
-        relay.wait_status(lambda s: s["subscribers"]["live"] == 3, "conidx 0 is free")
+        for subscriber in (speaker, first, second):
+            subscriber.expect(b"closed 0")
         youngest = relay.subscriber()
         self.do(youngest, "set_tag", b"tag")
         for n in range(3):
