@@ -34,6 +34,7 @@ constexpr std::size_t kMaxScript = 1024 * 1024;
 constexpr std::chrono::seconds kLoadBudget{1};
 constexpr std::size_t kMaxPlaces = 64;
 constexpr std::size_t kEvents = kHookEventNames.size();
+// By HookEventKind.
 constexpr const char* kRoutes[kEvents] = {"evapi:connection-new", "evapi:message-received",
                                           "evapi:connection-closed"};
 
@@ -222,11 +223,11 @@ void LuaHook::LogFailure(const HookEvent& event) {
   std::string place = state_->place();
   if (failures_.size() >= kMaxPlaces && !failures_.contains(place)) place.clear();
   LogLimit& limit = failures_.try_emplace(std::move(place), 1).first->second;
-  const std::string callers = state_->callers();
-  LogErrorLimited(limit, "hook", "{} of conidx {} ({}): {}{}",
+  std::string what = state_->Failure();
+  if (*state_->callers() != '\0') what += std::string("; called from ") + state_->callers();
+  LogErrorLimited(limit, "hook", "{} of conidx {} ({}): {}",
                   kRoutes[static_cast<std::size_t>(event.kind)], event.connection.conidx,
-                  Peer(event), LogText(state_->Failure()),
-                  callers.empty() ? "" : "; called from " + callers);
+                  Peer(event), LogText(what));
 }
 
 // After an allocation has been refused, whether the script has noticed or not.
@@ -240,7 +241,7 @@ void LuaHook::FreeMemory() {
                    "script has been loaded afresh and its globals are lost",
                    script_.path);
   } else {
-    LogError("hook", "{}", LogText(error));
+    LogErrorLimited(reloads_, "hook", "{}", LogText(error));
   }
 }
 

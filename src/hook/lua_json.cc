@@ -55,28 +55,27 @@ int Encode(lua_State* lua) {
   return 1;
 }
 
-// lua-cjson makes every number a float, which Lua would write as 1.0.
+// Whether the value on top is a whole number.
+bool IsWhole(lua_State* lua, lua_Integer& number) {
+  int whole = 0;
+  if (lua_type(lua, -1) == LUA_TNUMBER) number = lua_tointegerx(lua, -1, &whole);
+  return whole != 0;
+}
+
+// lua-cjson makes every number a float, which Lua would write as 1.0. A table is on top.
 void MakeIntegers(lua_State* lua) {
-  if (lua_type(lua, -1) == LUA_TNUMBER) {
-    int integral = 0;
-    const lua_Integer number = lua_tointegerx(lua, -1, &integral);
-    if (!integral) return;
-    lua_pushinteger(lua, number);
-    lua_replace(lua, -2);
-  }
-  if (lua_type(lua, -1) != LUA_TTABLE) return;
   luaL_checkstack(lua, 4, nullptr);
+  lua_Integer number;
   lua_pushnil(lua);
   while (lua_next(lua, -2) != 0) {
-    const int type = lua_type(lua, -1);
-    if (type != LUA_TNUMBER && type != LUA_TTABLE) {
-      lua_pop(lua, 1);
-      continue;
+    if (lua_istable(lua, -1)) {
+      MakeIntegers(lua);
+    } else if (IsWhole(lua, number)) {
+      lua_pushvalue(lua, -2);
+      lua_pushinteger(lua, number);
+      lua_rawset(lua, -5);
     }
-    MakeIntegers(lua);
-    lua_pushvalue(lua, -2);
-    lua_insert(lua, -2);
-    lua_rawset(lua, -4);
+    lua_pop(lua, 1);
   }
 }
 
@@ -97,7 +96,9 @@ int Decode(lua_State* lua) {
   const int status = lua_pcall(lua, 1, 1, 0);
   state.set_memory_limited(true);
   if (status != LUA_OK) return luaL_error(lua, "json.decode: %s", lua_tostring(lua, -1));
-  MakeIntegers(lua);
+  lua_Integer number;
+  if (lua_istable(lua, -1)) MakeIntegers(lua);
+  if (IsWhole(lua, number)) lua_pushinteger(lua, number);
   return 1;
 }
 

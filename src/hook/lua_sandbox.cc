@@ -164,6 +164,12 @@ int Move(lua_State* lua) {
   return GoOn(lua);
 }
 
+// For functions that cannot be stopped while they go through a long text.
+int LookAtClock(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  return GoOn(lua);
+}
+
 struct StandIn {
   const char* name;
   lua_CFunction function;  // null: there is none, and the original is taken away
@@ -200,7 +206,9 @@ void OpenBase(lua_State* lua) {
 void OpenString(lua_State* lua, bool patterns) {
   luaL_requiref(lua, LUA_STRLIBNAME, &luaopen_string, 1);
   Replace(lua, {{"dump", nullptr}, {"rep", &Repeat}});
-  if (!patterns) {
+  if (patterns) {
+    Replace(lua, {{"find", &LookAtClock}, {"gsub", &LookAtClock}, {"match", &LookAtClock}});
+  } else {
     Replace(lua, {{"find", nullptr}, {"gmatch", nullptr}, {"gsub", nullptr}, {"match", nullptr}});
   }
   lua_pop(lua, 1);
@@ -247,8 +255,9 @@ void OpenSandbox(lua_State* lua, bool patterns) {
   OpenTable(lua);
   OpenCoroutine(lua);
   OpenOs(lua);
-  luaL_requiref(lua, LUA_MATHLIBNAME, &luaopen_math, 1);
   luaL_requiref(lua, LUA_UTF8LIBNAME, &luaopen_utf8, 1);
+  Replace(lua, {{"len", &LookAtClock}});
+  luaL_requiref(lua, LUA_MATHLIBNAME, &luaopen_math, 1);
   lua_pop(lua, 2);
   // Where luaL_requiref keeps the libraries, the whole os among them.
   lua_pushnil(lua);

@@ -86,7 +86,8 @@ std::string LuaState::Failure() const {
     return where + "stopped after " + std::to_string(budget.count()) + " ms of CPU time";
   }
   if (outcome_ == HookOutcome::kMemory) {
-    return where + "out of memory (hook.memory is " + std::to_string(memory_limit_) + " bytes)";
+    return where + "out of memory (hook.memory is " + std::to_string(memory_limit_ / 1024) +
+           " KiB)";
   }
   const std::string message = message_.data();
   const std::string file = where.substr(0, std::string_view(place()).rfind(':') + 1);

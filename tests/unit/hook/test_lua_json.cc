@@ -23,6 +23,7 @@ TEST_CASE("whole numbers are integers") {
     assert(math.type(t.list[2][2]) == "float" and math.type(t.e) == "integer" and t.minus == -3)
     assert(t.big == 1e300 and tostring(json.decode("5")) == "5")
     assert(json.encode(t.list) == "[1,[2,1.5]]")
+    assert(json.decode('["12"]')[1] == "12" and json.decode('"12"') == "12")
   )lua");
 }
 

@@ -99,7 +99,6 @@ TEST_CASE("there are no variables while a script is loaded") {
 
 TEST_CASE("what routes get is the global evapi") {
   CheckLua("assert(evapi == _G.evapi) assert(type(evapi) == 'table')");
-  CheckLua("local was = kept kept = evapi");
   CHECK(Hooked("local e = evapi " + OnMessage("e.relay(e.msg)")).Say("x") == Actions{"relay x"});
 }
 
