@@ -65,7 +65,7 @@ bool IsWhole(lua_State* lua, lua_Integer& number) {
 // lua-cjson makes every number a float, which Lua would write as 1.0. A table is on top.
 void MakeIntegers(lua_State* lua) {
   luaL_checkstack(lua, 4, nullptr);
-  lua_Integer number;
+  lua_Integer number = 0;
   lua_pushnil(lua);
   while (lua_next(lua, -2) != 0) {
     if (lua_istable(lua, -1)) {
@@ -96,7 +96,7 @@ int Decode(lua_State* lua) {
   const int status = lua_pcall(lua, 1, 1, 0);
   state.set_memory_limited(true);
   if (status != LUA_OK) return luaL_error(lua, "json.decode: %s", lua_tostring(lua, -1));
-  lua_Integer number;
+  lua_Integer number = 0;
   if (lua_istable(lua, -1)) MakeIntegers(lua);
   if (IsWhole(lua, number)) lua_pushinteger(lua, number);
   return 1;
