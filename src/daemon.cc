@@ -195,8 +195,7 @@ int Daemon::Run() {
 
 bool Daemon::StopThreads() {
   commands_.Close();
-  const bool ended = workers_.Stop(kStopPatience);
-  if (ended && !hook_loader_.busy()) return true;
+  if (workers_.Stop(kStopPatience) && hook_loader_.Stop(kStopPatience)) return true;
   for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) ReportStuck(stuck);
   LogWarn(kLogger, "a script does not end; the process ends without it");
   return false;
@@ -279,7 +278,11 @@ void Daemon::Reload() {
   }
   // As many hooks as there are workers now.
   next.config.workers = config_.workers;
-  hook_loader_.Start(std::move(next.config));
+  try {
+    hook_loader_.Start(std::move(next.config));
+  } catch (const std::system_error& error) {
+    RefuseReload({std::string("no thread for the script: ") + error.what()});
+  }
 }
 
 void Daemon::FinishReload(HookLoader::Result result) {

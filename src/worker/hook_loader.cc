@@ -29,9 +29,12 @@ HookLoader::~HookLoader() {
 }
 
 void HookLoader::Start(Config config) {
-  thread_ = std::thread([this, config = std::move(config)]() mutable {
+  std::promise<void> end;
+  ended_ = end.get_future();
+  thread_ = std::thread([this, end = std::move(end), config = std::move(config)]() mutable {
     LoadedHooks loaded = LoadHooks(config);
     done_.Post({std::move(config), std::move(loaded)}, 1);
+    end.set_value();
   });
 }
 
@@ -40,6 +43,13 @@ std::optional<HookLoader::Result> HookLoader::Take() {
   done_.Take(1, [&result](Result&& done) { result = std::move(done); });
   if (result) thread_.join();
   return result;
+}
+
+bool HookLoader::Stop(std::chrono::milliseconds patience) {
+  if (!busy()) return true;
+  if (ended_.wait_for(patience) != std::future_status::ready) return false;
+  thread_.join();
+  return true;
 }
 
 }  // namespace evrelay

@@ -4,6 +4,8 @@
 #ifndef EVRELAY_WORKER_HOOK_LOADER_H_
 #define EVRELAY_WORKER_HOOK_LOADER_H_
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,7 +32,8 @@ class HookLoader {
   // Waits for the thread.
   ~HookLoader();
 
-  // Begins to load; not while it is busy.
+  // Begins to load; not while it is busy. Throws std::system_error when there is no thread to be
+  // had.
   void Start(Config config);
   // Until Take has given the result.
   bool busy() const { return thread_.joinable(); }
@@ -42,9 +45,13 @@ class HookLoader {
   };
   std::optional<Result> Take();
 
+  // Waits for the thread, if it is busy. False: it has not ended within `patience`.
+  bool Stop(std::chrono::milliseconds patience);
+
  private:
   Mailbox<Result> done_;
   std::thread thread_;
+  std::future<void> ended_;  // when the thread touches nothing here any more
 };
 
 }  // namespace evrelay

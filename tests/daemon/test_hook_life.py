@@ -3,6 +3,7 @@ script's own: check, start, reload, drain."""
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import wire
 from relay import (
     KIB,
     MIB,
+    SANITIZED,
     SCALE,
     RelayCase,
     StartFailed,
@@ -495,6 +497,34 @@ class Reload(RelayCase):
         relay = self.start(lua=ECHO)
         self.assertRegex(relay.reload(workers=2), r"warn daemon: .*\bworkers\b.*restart")
         self.assertEqual(relay.status()["hook"]["workers"], 1)
+
+    @unittest.skipIf(SANITIZED, "a sanitizer needs more memory than that")
+    def test_one_that_no_thread_can_load_changes_nothing_and_says_why(self):
+        relay = self.start(lua=self.versioned(1))
+        subscriber = relay.subscriber()
+        relay.wait_handled()
+        with open(f"/proc/{relay.pid}/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        # Less than the stack of a thread.
+        old = resource.prlimit(relay.pid, resource.RLIMIT_AS, (used + 2 * MIB, resource.RLIM_INFINITY))
+        log = relay.reload("nothing has changed", lua=self.versioned(2))
+        self.assertIn(" error daemon: reload: no thread for the script: ", log)
+        subscriber.send(b"1:a,")
+        subscriber.expect(b"v1 1 a nil", b"for the tag")
+        resource.prlimit(relay.pid, resource.RLIMIT_AS, old)
+        relay.reload(lua=self.versioned(2))
+        subscriber.send(b"1:b,")
+        subscriber.expect(b"v2 1 b set by v1", b"for the tag")
+
+    def test_a_stop_waits_for_the_one_under_way(self):
+        relay = self.start(lua=self.versioned(1))
+        relay.write_script("local t = os.clock() while os.clock() < t + 0.05 do end")
+        relay.signal(signal.SIGHUP)
+        relay.turn()
+        relay.signal(signal.SIGTERM)
+        self.assertEqual(relay.wait(), 0)
+        self.assertNotIn(" warn ", relay.log)
+        self.assertFalse(os.path.exists(relay.producer_path))
 
     def test_bar_17_reloads_of_scripts_under_load(self):
         """RELIABILITY bar 17: good and bad scripts alternating: every message meets one of them,
