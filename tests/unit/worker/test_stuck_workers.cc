@@ -2,10 +2,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <future>
+#include <initializer_list>
 #include <semaphore>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/catch.h"
@@ -17,22 +19,21 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Stands in the hook's way; the test opens it.
+// Stands in the hook's way; the test opens it, for one run at a time.
 class Gate {
  public:
-  // The worker: returns once the gate is open.
+  // The worker.
   void Pass() {
     arrived_.release();
-    opened_.wait();
+    open_.acquire();
   }
   // The test: the worker stands before the gate.
   bool Arrived() { return arrived_.try_acquire_for(kTestDeadline); }
-  void Open() { open_.set_value(); }
+  void Open() { open_.release(); }
 
  private:
   std::counting_semaphore<> arrived_{0};
-  std::promise<void> open_;
-  std::shared_future<void> opened_ = open_.get_future().share();
+  std::counting_semaphore<> open_{0};
 };
 
 TEST_CASE("a worker that is at one hook for too long is reported") {
@@ -91,6 +92,29 @@ TEST_CASE("a worker that waits for room in the mailbox is not stuck") {
   CHECK(on.Done().size() == kFit + 3);
 }
 
+TEST_CASE("the wait for room does not count as time at the next hook") {
+  PoolOnLoop on;
+  Gate gate;
+  std::atomic<bool> ran = false;
+  on.SetHooks([&](const HookEvent& event, Verdict&) {
+    if (event.msg == "stick") gate.Pass();
+    // Long enough to be reported before the next message.
+    for (const auto begin = Loop::Now(); Loop::Now() - begin < 2ms;) std::this_thread::yield();
+    ran = true;
+    return HookOutcome::kDone;
+  });
+  on.mailbox.Post(Command(), Mailbox<Command>::kMaxBytes);
+  on.Messages({0, 1}, {"slow", "stick"});
+  while (!ran || !on.pool.StuckWorkers(Loop::Now() + 1h).empty()) std::this_thread::yield();
+
+  const auto before = Loop::Now();
+  on.mailbox.Take(1, [](const Command&) {});
+  CHECK(gate.Arrived());
+  CHECK(on.pool.StuckWorkers(before + WorkerPool::kStuckAfter).empty());
+  gate.Open();
+  CHECK(on.Done().size() == 2);
+}
+
 TEST_CASE("Stop drops what is queued, and gives up on a worker that does not end") {
   PoolOnLoop on(2);
   Gate gate;
@@ -105,9 +129,14 @@ TEST_CASE("Stop drops what is queued, and gives up on a worker that does not end
     for (const std::string_view message : messages) batch.Add(message);
     on.pool.MessagesReceived(From({1, 1}), std::move(batch));
   };
-  post({"a", "b"});
+  post({"a"});
   CHECK(gate.Arrived());
-  post({"c"});
+  post({"b", "c"});
+  post({"d"});
+  gate.Open();
+  CHECK(gate.Arrived());
+  // "b" is being run, "c" and "d" have been taken from the inbox, the next two have not.
+  post({"e"});
   on.pool.ConnectionClosed(From({1, 1}), CloseReason::kDrain);
 
   on.mailbox.Close();
@@ -120,7 +149,7 @@ TEST_CASE("Stop drops what is queued, and gives up on a worker that does not end
 
   gate.Open();
   CHECK(on.pool.Stop(kTestDeadline));
-  CHECK(runs == 1);
+  CHECK(runs == 2);
   CHECK(on.pool.Stop(0ms));
 }
 

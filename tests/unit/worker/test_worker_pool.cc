@@ -233,6 +233,16 @@ TEST_CASE("the next owner of a conidx inherits nothing") {
   CHECK(Sum(commands).dropped_after_close == 0);
 }
 
+TEST_CASE("what was known of a connection goes with it") {
+  PoolOnLoop on;
+  on.SetHooks(Obey);
+  on.Messages(kSomeone, {"tag red", "close"});
+  on.Closed(kSomeone);
+  // Its name comes again when the generations have come round.
+  on.Messages(kSomeone, {"a"});
+  CHECK(Relayed(on.Done()) == "connection-closed/red a/");
+}
+
 TEST_CASE("without a script") {
   PoolOnLoop on(2);
   CHECK_FALSE(on.pool.active());
