@@ -471,6 +471,26 @@ class Reload(RelayCase):
         relay.subscriber().expect(b"new 0")
         relay.subscriber().expect(b"new 1")
 
+    def test_nothing_is_inherited_from_one_that_the_script_did_not_see_come(self):
+        relay = self.start()
+        relay.subscriber()
+        early = relay.subscriber()
+        relay.reload(
+            lua="""
+            event_route["evapi:message-received"] = function(evapi)
+              evapi.reply(evapi.conidx .. " " .. tostring(evapi.tag))
+              evapi.set_tag("early")
+              if evapi.msg == "close" then evapi.close() end
+            end
+            """
+        )
+        early.send(b"1:x,5:close,5:never,")
+        early.expect(b"1 nil", b"1 early")
+        early.expect_end("eof")
+        heir = relay.subscriber()
+        heir.send(b"1:x,")
+        heir.expect(b"1 nil")
+
     def test_event_callback_and_limits_are_taken_over(self):
         relay = self.start(
             lua="""
