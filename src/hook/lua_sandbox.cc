@@ -132,8 +132,54 @@ void CheckRange(lua_State* lua, lua_Integer first, lua_Integer last) {
   }
 }
 
+// The metamethods of a guard: upvalue is the table that it stands for.
+constexpr int kGuarded = lua_upvalueindex(1);
+
+int GetGuarded(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  lua_settop(lua, 2);
+  lua_gettable(lua, kGuarded);
+  return 1;
+}
+
+int SetGuarded(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  lua_settop(lua, 3);
+  lua_settable(lua, kGuarded);
+  return 0;
+}
+
+int LengthOfGuarded(lua_State* lua) {
+  lua_len(lua, kGuarded);
+  return 1;
+}
+
+bool HasMetafield(lua_State* lua, int index, const char* name) {
+  if (luaL_getmetafield(lua, index, name) == LUA_TNIL) return false;
+  lua_pop(lua, 1);
+  return true;
+}
+
+// An element that metamethods get or set may take any time, as it may go through thousands of
+// tables. For a loop that cannot be stopped, such an argument gives way to a guard, which looks at
+// the clock for each element.
+void Guard(lua_State* lua, int index) {
+  if (!HasMetafield(lua, index, "__index") && !HasMetafield(lua, index, "__newindex")) return;
+  constexpr luaL_Reg kMetamethods[] = {{"__index", &GetGuarded},
+                                       {"__newindex", &SetGuarded},
+                                       {"__len", &LengthOfGuarded},
+                                       {nullptr, nullptr}};
+  lua_newtable(lua);
+  luaL_newlibtable(lua, kMetamethods);
+  lua_pushvalue(lua, index);
+  luaL_setfuncs(lua, kMetamethods, 1);
+  lua_setmetatable(lua, -2);
+  lua_replace(lua, index);
+}
+
 int InsertOrRemove(lua_State* lua) {
   CheckRange(lua, 1, Length(lua));
+  Guard(lua, 1);
   return GoOn(lua);
 }
 
@@ -143,24 +189,58 @@ int IsLess(lua_State* lua) {
   return 1;
 }
 
+// The same by a C function, which is the upvalue: math.ult goes through long texts.
+int IsLessBy(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  lua_settop(lua, 2);
+  lua_pushvalue(lua, lua_upvalueindex(1));
+  lua_insert(lua, 1);
+  lua_call(lua, 2, 1);
+  return 1;
+}
+
 // A sort cannot be stopped, a function that it calls can.
 int Sort(lua_State* lua) {
   CheckRange(lua, 1, Length(lua));
-  if (lua_isnoneornil(lua, 2)) {
-    lua_settop(lua, 1);
+  lua_settop(lua, 2);
+  if (lua_isnil(lua, 2)) {
     lua_pushcfunction(lua, &IsLess);
+    lua_replace(lua, 2);
+  } else if (lua_iscfunction(lua, 2)) {
+    lua_pushcclosure(lua, &IsLessBy, 1);
   }
+  Guard(lua, 1);
   return GoOn(lua);
 }
 
 int Concat(lua_State* lua) {
   const lua_Integer length = Length(lua);
   CheckRange(lua, luaL_optinteger(lua, 3, 1), luaL_optinteger(lua, 4, length));
+  Guard(lua, 1);
   return GoOn(lua);
 }
 
+// Returns the table that it has moved to, and no guard.
 int Move(lua_State* lua) {
   CheckRange(lua, luaL_checkinteger(lua, 2), luaL_checkinteger(lua, 3));
+  lua_settop(lua, 5);
+  const bool within = lua_isnil(lua, 5) || lua_rawequal(lua, 1, 5);
+  lua_pushvalue(lua, within ? 1 : 5);
+  Guard(lua, 1);
+  if (within) {
+    lua_pushnil(lua);
+    lua_replace(lua, 5);
+  } else {
+    Guard(lua, 5);
+  }
+  GoOn(lua);
+  lua_pushvalue(lua, 6);
+  return 1;
+}
+
+int Unpack(lua_State* lua) {
+  LuaState::Of(lua).CheckTime(lua);
+  Guard(lua, 1);
   return GoOn(lua);
 }
 
@@ -222,6 +302,7 @@ void OpenTable(lua_State* lua) {
                    {"move", &Move},
                    {"remove", &InsertOrRemove},
                    {"sort", &Sort},
+                   {"unpack", &Unpack},
                });
   lua_pop(lua, 1);
 }

@@ -81,6 +81,17 @@ TEST_CASE("what never ends is stopped when its time is over") {
       "local s = ('x'):rep(2e6) while true do s:find('y') s:match('y') s:gsub('y', '') end",
       "local s = ('x'):rep(2e6) while true do utf8.len(s) end",
       "local t = {} for i = 1, 2e5 do t[i] = i * 7919 % 100003 end table.sort(t)",
+      // One element may be looked for in thousands of tables.
+      "local t = {} for i = 1, 1990 do t = setmetatable({}, {__index = t}) end "
+      "table.move(t, 1, 1000000, 1, {})",
+      "local t = {} for i = 1, 1e5 do t[i] = '' end "
+      "for i = 1, 1990 do t = setmetatable({}, {__index = t}) end table.concat(t, '', 1, 100000)",
+      "local t = {} for i = 1, 1990 do t = setmetatable({}, {__index = t}) end "
+      "table.unpack(t, 1, 100000)",
+      "local t = {} for i = 1, 1e5 do t[i] = i end for i = 1, 1e5 do t[i] = nil end "
+      "table.move(setmetatable(t, {__index = next}), 1, 100000, 1, {})",
+      "local s = '1' .. (' '):rep(1e6) local t = {} for i = 1, 1e4 do t[i] = s end "
+      "table.sort(t, math.ult)",
       // Deep in coroutines, each of which could begin others.
       "local function f(depth) "
       "  local co = coroutine.create(function() while true do pcall(f, depth + 1) end end) "

@@ -160,6 +160,23 @@ TEST_CASE("tables are as ever") {
     local list = setmetatable({}, {__index = {push = table.insert}})
     list:push("x")
     assert(list[1] == "x" and table.concat(list) == "x")
+    -- Elements may come from anywhere, and go there.
+    local written = {}
+    local proxy = setmetatable({}, {__index = {1, 2, 3}, __newindex = written})
+    assert(table.concat(proxy, "", 1, 3) == "123" and select("#", table.unpack(proxy, 1, 3)) == 3)
+    assert(table.move(proxy, 1, 3, 5, {})[7] == 3)
+    assert(table.move({7, 8}, 1, 2, 1, proxy) == proxy and written[2] == 8 and #proxy == 0)
+    for _, same in ipairs({true, false}) do
+      list = setmetatable({3, 1, 2}, {__index = table})
+      assert(list.move(list, 1, 3, 2, same and list or nil) == list and list:concat() == "3312")
+    end
+    list:sort() list:insert(2, 9)
+    assert(list:remove(1) == 1 and list:concat() == "9233" and list:remove() == 3)
+    list:sort(math.ult)
+    assert(list:concat() == "239")
+    assert(select(2, table.unpack(setmetatable({1, 2, 3}, {__index = {}, __len = function()
+      return 2
+    end}))) == 2)
   )lua");
 }
 
