@@ -71,7 +71,7 @@ std::optional<Worker::Running> Worker::running() const {
   return Running{connection, event, Clock::time_point(Clock::duration(since))};
 }
 
-void Worker::Main() noexcept {
+void Worker::Main() {
   // Linux keeps 15 bytes of a name.
   const std::string name = ("evrelay-hook/" + std::to_string(index_)).substr(0, 15);
   pthread_setname_np(pthread_self(), name.c_str());

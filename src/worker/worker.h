@@ -77,7 +77,7 @@ class Worker {
     std::string tag;
   };
 
-  void Main() noexcept;
+  void Main();
 
   // False: the mailbox has been closed.
   bool Do(task::ConnectionNew& task);

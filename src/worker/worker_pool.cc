@@ -34,15 +34,18 @@ void WorkerPool::SetHooks(std::vector<std::unique_ptr<Hook>> hooks) {
 }
 
 void WorkerPool::ConnectionNew(Origin origin) {
-  WorkerOf(origin.connection).Post(task::ConnectionNew{std::move(origin)});
+  Worker& worker = WorkerOf(origin.connection);
+  worker.Post(task::ConnectionNew{std::move(origin)});
 }
 
 void WorkerPool::MessagesReceived(Origin origin, MessageBatch messages) {
-  WorkerOf(origin.connection).Post(task::MessagesReceived{std::move(origin), std::move(messages)});
+  Worker& worker = WorkerOf(origin.connection);
+  worker.Post(task::MessagesReceived{std::move(origin), std::move(messages)});
 }
 
 void WorkerPool::ConnectionClosed(Origin origin, CloseReason reason) {
-  WorkerOf(origin.connection).Post(task::ConnectionClosed{std::move(origin), reason});
+  Worker& worker = WorkerOf(origin.connection);
+  worker.Post(task::ConnectionClosed{std::move(origin), reason});
 }
 
 std::vector<WorkerPool::Stuck> WorkerPool::StuckWorkers(
