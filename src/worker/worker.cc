@@ -65,7 +65,8 @@ bool Worker::Join(Clock::time_point deadline) {
 
 std::optional<Worker::Running> Worker::running() const {
   const Clock::rep since = since_.load(std::memory_order_acquire);
-  const ConnectionId connection = connection_.load(std::memory_order_acquire);
+  const ConnectionId connection{conidx_.load(std::memory_order_acquire),
+                                generation_.load(std::memory_order_acquire)};
   const HookEventKind event = event_.load(std::memory_order_acquire);
   if (since == 0 || since_.load(std::memory_order_relaxed) != since) return std::nullopt;
   return Running{connection, event, Clock::time_point(Clock::duration(since))};
@@ -172,7 +173,8 @@ HookOutcome Worker::Run(HookEvent event, Slot& slot, Verdict& verdict, Clock::ti
   if (hook_ == nullptr) return HookOutcome::kNoRoute;
   event.tag = slot.tag;
 
-  connection_.store(event.connection, std::memory_order_release);
+  conidx_.store(event.connection.conidx, std::memory_order_release);
+  generation_.store(event.connection.generation, std::memory_order_release);
   event_.store(event.kind, std::memory_order_release);
   since_.store(now.time_since_epoch().count(), std::memory_order_release);
   const HookOutcome outcome = hook_->Run(event, verdict);

@@ -102,9 +102,10 @@ class Worker {
   std::vector<Slot> slots_;  // by conidx / workers_; the first event of a generation resets it
 
   // The hook that is being run, for the loop to read: since_ is set last, and set to zero first, so
-  // when it reads the same value before and after the other two, they belong together.
+  // when it reads the same value before and after the others, they belong together.
   std::atomic<Clock::rep> since_ = 0;  // Clock ticks; 0: at no hook
-  std::atomic<ConnectionId> connection_{};
+  std::atomic<std::uint32_t> conidx_ = 0;
+  std::atomic<std::uint32_t> generation_ = 0;
   std::atomic<HookEventKind> event_{};
 
   std::thread thread_;
