@@ -15,8 +15,8 @@ namespace {
 // Upvalue of both functions: lua-cjson's own.
 constexpr int kOriginal = lua_upvalueindex(1);
 
-constexpr std::uint64_t kDecodedSize = 32;
-constexpr int kMaxDepth = 1000;  // as lua-cjson's
+constexpr std::uint64_t kTextsInMemory = 32;  // how many of the longest texts it would hold
+constexpr int kMaxDepth = 1000;               // as lua-cjson's
 
 // Adds to `size` what lua-cjson may allocate for the value on top, which stays there.
 void Measure(lua_State* lua, std::uint64_t& size, int depth) {
@@ -84,7 +84,7 @@ int Decode(lua_State* lua) {
   luaL_checklstring(lua, 1, &size);
   LuaState& state = LuaState::Of(lua);
   state.CheckTime(lua);
-  const std::uint64_t max = state.memory_limit() / kDecodedSize;
+  const std::uint64_t max = state.memory_limit() / kTextsInMemory;
   if (size > max) {
     return luaL_error(lua, "json.decode: %I bytes are too many; hook.memory allows %I",
                       static_cast<LUAI_UACINT>(size), static_cast<LUAI_UACINT>(max));

@@ -244,7 +244,7 @@ int Unpack(lua_State* lua) {
   return GoOn(lua);
 }
 
-// For functions that cannot be stopped while they go through a long text.
+// For functions that cannot be stopped while they go through a long text. (gsub allocates.)
 int LookAtClock(lua_State* lua) {
   LuaState::Of(lua).CheckTime(lua);
   return GoOn(lua);
@@ -287,7 +287,7 @@ void OpenString(lua_State* lua, bool patterns) {
   luaL_requiref(lua, LUA_STRLIBNAME, &luaopen_string, 1);
   Replace(lua, {{"dump", nullptr}, {"rep", &Repeat}});
   if (patterns) {
-    Replace(lua, {{"find", &LookAtClock}, {"gsub", &LookAtClock}, {"match", &LookAtClock}});
+    Replace(lua, {{"find", &LookAtClock}, {"match", &LookAtClock}});
   } else {
     Replace(lua, {{"find", nullptr}, {"gmatch", nullptr}, {"gsub", nullptr}, {"match", nullptr}});
   }

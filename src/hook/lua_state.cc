@@ -63,12 +63,8 @@ HookOutcome LuaState::Call(int arguments, int results, nanoseconds budget) noexc
   running_ = false;
   if (status == LUA_OK && stopped_ == Stopped::kNo) return HookOutcome::kDone;
 
-  if (status == LUA_OK) {  // it ended before it noticed
-    lua_pop(lua_, results);
-  } else {
-    if (status == LUA_ERRERR) Copy("the error handler failed too", message_);
-    lua_pop(lua_, 1);
-  }
+  if (status == LUA_ERRERR) Copy("the error handler failed too", message_);
+  lua_settop(lua_, lua_gettop(lua_) - (status == LUA_OK ? results : 1));
   // On its way through a coroutine or a pcall it may have become an error like others.
   const bool memory = refused_ && std::string_view(message_.data()).ends_with("not enough memory");
   outcome_ = status == LUA_ERRMEM || memory ? HookOutcome::kMemory : HookOutcome::kError;
@@ -76,6 +72,9 @@ HookOutcome LuaState::Call(int arguments, int results, nanoseconds budget) noexc
   if (stopped_ == Stopped::kExit) outcome_ = HookOutcome::kDone;
   if (stopped_ != Stopped::kNo) lua_sethook(lua_, &OnCount, LUA_MASKCOUNT, kInstructions);
   stopped_ = Stopped::kNo;
+  if (outcome_ == HookOutcome::kDone) {
+    for (int i = 0; i < results; ++i) lua_pushnil(lua_);
+  }
   return outcome_;
 }
 

@@ -42,7 +42,7 @@ class LuaState {
   lua_State* lua() const { return lua_; }
 
   // Calls the function that lies below its `arguments` on the stack. They are popped; `results`
-  // take their place if this returns kDone. Never kNoRoute.
+  // take their place if this returns kDone, nil after an Exit. Never kNoRoute.
   HookOutcome Call(int arguments, int results, std::chrono::nanoseconds budget) noexcept;
 
   // Of the last call, unless it was kDone: why, as "FILE:LINE: what" if a line of the script can be

@@ -78,7 +78,11 @@ TEST_CASE("what never ends is stopped when its time is over") {
       "local s = ('x'):rep(2e6) while true do s:upper() end",
       "local t = {} for i = 1, 1e5 do t[i] = i end "
       "while true do table.insert(t, 1, 1) table.remove(t, 1) end",
-      "local s = ('x'):rep(2e6) while true do s:find('y') s:match('y') s:gsub('y', '') end",
+      "local s = ('x'):rep(2e6) while true do s:find('[y]') end",
+      "local s = ('x'):rep(2e6) while true do s:match('[y]') end",
+      "local s = ('x'):rep(2e6) while true do s:gsub('[y]', '') end",
+      "local t = 1 for i = 1, 40 do t = {t, t} end while true do pcall(json.encode, t) end",
+      "local s = '[' .. ('[],'):rep(1e5) .. '1]' while true do json.decode(s) end",
       "local s = ('x'):rep(2e6) while true do utf8.len(s) end",
       "local t = {} for i = 1, 2e5 do t[i] = i * 7919 % 100003 end table.sort(t)",
       // One element may be looked for in thousands of tables.
@@ -153,13 +157,21 @@ TEST_CASE("a state may be used on another thread than it was built on") {
   const auto spent = CpuTime() + 100ms;
   while (CpuTime() < spent) {
   }
-  std::thread([&] {
-    CHECK(hooked.Run(Message("wild")) == HookOutcome::kTimeout);
-    CHECK(hooked.Say("fine?") == Actions{"relay fine"});
-    const auto before = CpuTime();
-    CHECK(hooked.Run(Message("wild")) == HookOutcome::kTimeout);
-    CHECK(CpuTime() - before > 18ms);
-  }).join();
+  LogOf([&] {
+    Verdict verdict;
+    CHECK(hooked.hook().Run(Message("fine?"), verdict) == HookOutcome::kDone);
+    std::thread([&] {
+      for (int i = 0; i < 2; ++i) {
+        const auto before = CpuTime();
+        CHECK(hooked.hook().Run(Message("wild"), verdict) == HookOutcome::kTimeout);
+        const auto took = CpuTime() - before;
+        CHECK(took > 18ms);
+        CHECK(took < 60ms);
+        CHECK(hooked.hook().Run(Message("fine?"), verdict) == HookOutcome::kDone);
+        verdict.Clear();
+      }
+    }).join();
+  });
   CHECK(hooked.Say("fine?") == Actions{"relay fine"});
 }
 
@@ -243,10 +255,10 @@ TEST_CASE("the log says where memory ran out") {
 }
 
 TEST_CASE("globals that fill the memory are given up") {
-  Hooked hooked(
-      "kept = {} n = 0 " + Wild("if evapi.msg == 'count' then n = n + 1 evapi.relay(n) return end "
-                                "while true do kept[#kept + 1] = ('x'):rep(1000) .. #kept end"),
-      With(10s, 1 * kMiB));
+  Hooked hooked("assert(evapi.conidx == nil and evapi.relay('x') == false) kept = {} n = 0 " +
+                    Wild("if evapi.msg == 'count' then n = n + 1 evapi.relay(n) return end "
+                         "while true do kept[#kept + 1] = ('x'):rep(1000) .. #kept end"),
+                With(10s, 1 * kMiB));
   CHECK(hooked.Say("count") == Actions{"relay 1"});
   CHECK(hooked.Run(Message("bomb")) == HookOutcome::kMemory);
   REQUIRE(hooked.log().size() == 2);

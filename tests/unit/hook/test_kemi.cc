@@ -95,8 +95,9 @@ TEST_CASE("KSR.pv knows the variables") {
 }
 
 TEST_CASE("any other variable is an error that says which there are") {
-  const std::string name = GENERATE(as<std::string>{}, "$ru", "$evapi(mesg)", "$evapi()", "$evapi(",
-                                    "$evapi", "evapi(msg)", "$evapi(msg", "$evapi(msg) ", "");
+  const std::string name =
+      GENERATE(as<std::string>{}, "$ru", "$evapi(mesg)", "$evapi()", "$evapi(", "$evapi",
+               "evapi(msg)", "$evapi(msg", "$evapi(msg) ", "$evapi(msg]", "");
   const std::string function = GENERATE(as<std::string>{}, "get", "gete", "getw", "is_null");
   CHECK(Failure("KSR.pv." + function + "('" + name + "')") ==
         "hook.lua:1: " + name +
@@ -137,6 +138,13 @@ TEST_CASE("KSR.x.exit ends the hook as a success, wherever it is called") {
   CHECK(hooked.Say("hello") == Actions{"relay yes"});
   CHECK(hooked.log().empty());
   CHECK(hooked.Say("hello") == Actions{"relay yes"});
+}
+
+TEST_CASE("KSR.x.exit where functions are looked up leaves none") {
+  Config config;
+  config.event_callback = "on_event";
+  Hooked hooked("setmetatable(_G, {__index = function() KSR.x.exit() end})", config);
+  CHECK(hooked.Run(Message("x")) == HookOutcome::kNoRoute);
 }
 
 TEST_CASE("KSR.x.exit ends the top level too") {

@@ -73,6 +73,10 @@ TEST_CASE("json is bounded by hook.memory") {
   config.hook.timeout = std::chrono::seconds(10);
   CHECK(Failure("json.decode(('x'):rep(65537))", config) ==
         "hook.lua:1: json.decode: 65537 bytes are too many; hook.memory allows 65536");
+  CHECK(Failure("json.decode(('x'):rep(65536))", config)
+            .starts_with("hook.lua:1: json.decode: Expected value"));
+  CHECK(Failure("json.encode({[('x'):rep(1 << 19)] = 1})", config) ==
+        "hook.lua:1: json.encode: the value is too large for hook.memory");
   // An hour's work, were it begun.
   const std::string tree = "local t = {} for i = 1, 60 do t = {t, t} end ";
   CHECK(Failure(tree + "json.encode(t)", config) ==
@@ -82,16 +86,17 @@ TEST_CASE("json is bounded by hook.memory") {
   CheckLua("assert(#json.encode(('\\1'):rep(1 << 18)) == (1 << 18) * 6 + 2)", config);
 }
 
-TEST_CASE("what decoding needs beyond hook.memory is an error afterwards") {
+TEST_CASE("decoding may go beyond hook.memory, but not keep what it made") {
   Config config;
   config.hook.memory = 1 * kMiB;
   config.hook.timeout = std::chrono::seconds(10);
-  Hooked hooked(OnMessage("if evapi.msg == 'text' then evapi.relay('fine') return end "
-                          "kept = json.decode('[' .. ('[],'):rep(10000) .. '1]') "
-                          "local more = {} for i = 1, 1e6 do more[i] = i end"),
-                config);
-  CHECK(hooked.Run(Message("bomb")) == HookOutcome::kMemory);
-  CHECK(hooked.Say("text") == std::vector<std::string>{"relay fine"});
+  // Some 34 bytes for each of its own.
+  const std::string text =
+      "local text = '[' .. ('[[[[]]]],'):rep(3600) .. '1]' local ok, t = pcall(json.decode, text) ";
+  CHECK(Hooked(OnMessage(text + "t = nil evapi.relay(tostring(ok) .. #text)"), config).Say("x") ==
+        std::vector<std::string>{"relay true32403"});
+  Hooked hooked(OnMessage(text + "assert(ok) kept = tostring(ok) .. #text"), config);
+  CHECK(hooked.Run(Message("x")) == HookOutcome::kMemory);
 }
 
 }  // namespace
