@@ -119,21 +119,23 @@ lua_Integer Length(lua_State* lua) {
   return static_cast<lua_Integer>(lua_rawlen(lua, 1));
 }
 
-// For a function of `table` that is to go through these elements: they must be no more than the
-// memory could hold.
-void CheckRange(lua_State* lua, lua_Integer first, lua_Integer last) {
+// For a function of `table` that is to go through these elements: their number, which must be no
+// more than the memory could hold.
+lua_Unsigned CheckRange(lua_State* lua, lua_Integer first, lua_Integer last) {
   constexpr lua_Unsigned kBytes = 16;  // an element
   LuaState& state = LuaState::Of(lua);
   state.CheckTime(lua);
-  if (first > last) return;
+  if (first > last) return 0;
   const lua_Unsigned steps = static_cast<lua_Unsigned>(last) - static_cast<lua_Unsigned>(first);
   if (steps >= state.memory_limit() / kBytes) {
     luaL_error(lua, "more elements than hook.memory could hold");
   }
+  return steps + 1;
 }
 
 // The metamethods of a guard: upvalue is the table that it stands for.
 constexpr int kGuarded = lua_upvalueindex(1);
+constexpr lua_Unsigned kFewElements = 100;
 
 int GetGuarded(lua_State* lua) {
   LuaState::Of(lua).CheckTime(lua);
@@ -161,9 +163,10 @@ bool HasMetafield(lua_State* lua, int index, const char* name) {
 }
 
 // An element that metamethods get or set may take any time, as it may go through thousands of
-// tables. For a loop that cannot be stopped, such an argument gives way to a guard, which looks at
-// the clock for each element.
-void Guard(lua_State* lua, int index) {
+// tables. For a long loop that cannot be stopped, such an argument gives way to a guard, which
+// looks at the clock for each element.
+void Guard(lua_State* lua, int index, lua_Unsigned elements) {
+  if (elements <= kFewElements) return;
   if (!HasMetafield(lua, index, "__index") && !HasMetafield(lua, index, "__newindex")) return;
   constexpr luaL_Reg kMetamethods[] = {{"__index", &GetGuarded},
                                        {"__newindex", &SetGuarded},
@@ -177,9 +180,16 @@ void Guard(lua_State* lua, int index) {
   lua_replace(lua, index);
 }
 
-int InsertOrRemove(lua_State* lua) {
-  CheckRange(lua, 1, Length(lua));
-  Guard(lua, 1);
+// Only with a position do these two go through the elements.
+int Insert(lua_State* lua) {
+  const lua_Unsigned elements = CheckRange(lua, 1, Length(lua));
+  if (lua_gettop(lua) > 2) Guard(lua, 1, elements);
+  return GoOn(lua);
+}
+
+int Remove(lua_State* lua) {
+  const lua_Unsigned elements = CheckRange(lua, 1, Length(lua));
+  if (lua_gettop(lua) > 1) Guard(lua, 1, elements);
   return GoOn(lua);
 }
 
@@ -201,7 +211,7 @@ int IsLessBy(lua_State* lua) {
 
 // A sort cannot be stopped, a function that it calls can.
 int Sort(lua_State* lua) {
-  CheckRange(lua, 1, Length(lua));
+  const lua_Unsigned elements = CheckRange(lua, 1, Length(lua));
   lua_settop(lua, 2);
   if (lua_isnil(lua, 2)) {
     lua_pushcfunction(lua, &IsLess);
@@ -209,38 +219,39 @@ int Sort(lua_State* lua) {
   } else if (lua_iscfunction(lua, 2)) {
     lua_pushcclosure(lua, &IsLessBy, 1);
   }
-  Guard(lua, 1);
+  Guard(lua, 1, elements);
   return GoOn(lua);
 }
 
 int Concat(lua_State* lua) {
   const lua_Integer length = Length(lua);
-  CheckRange(lua, luaL_optinteger(lua, 3, 1), luaL_optinteger(lua, 4, length));
-  Guard(lua, 1);
+  Guard(lua, 1, CheckRange(lua, luaL_optinteger(lua, 3, 1), luaL_optinteger(lua, 4, length)));
   return GoOn(lua);
 }
 
 // Returns the table that it has moved to, and no guard.
 int Move(lua_State* lua) {
-  CheckRange(lua, luaL_checkinteger(lua, 2), luaL_checkinteger(lua, 3));
+  const lua_Integer first = luaL_checkinteger(lua, 2);
+  const lua_Unsigned elements = CheckRange(lua, first, luaL_checkinteger(lua, 3));
   lua_settop(lua, 5);
   const bool within = lua_isnil(lua, 5) || lua_rawequal(lua, 1, 5);
   lua_pushvalue(lua, within ? 1 : 5);
-  Guard(lua, 1);
+  Guard(lua, 1, elements);
   if (within) {
     lua_pushnil(lua);
     lua_replace(lua, 5);
   } else {
-    Guard(lua, 5);
+    Guard(lua, 5, elements);
   }
   GoOn(lua);
   lua_pushvalue(lua, 6);
   return 1;
 }
 
+// Takes any range, as it is bounded by the stack.
 int Unpack(lua_State* lua) {
   LuaState::Of(lua).CheckTime(lua);
-  Guard(lua, 1);
+  Guard(lua, 1, kFewElements + 1);
   return GoOn(lua);
 }
 
@@ -298,9 +309,9 @@ void OpenTable(lua_State* lua) {
   luaL_requiref(lua, LUA_TABLIBNAME, &luaopen_table, 1);
   Replace(lua, {
                    {"concat", &Concat},
-                   {"insert", &InsertOrRemove},
+                   {"insert", &Insert},
                    {"move", &Move},
-                   {"remove", &InsertOrRemove},
+                   {"remove", &Remove},
                    {"sort", &Sort},
                    {"unpack", &Unpack},
                });

@@ -160,23 +160,43 @@ TEST_CASE("tables are as ever") {
     local list = setmetatable({}, {__index = {push = table.insert}})
     list:push("x")
     assert(list[1] == "x" and table.concat(list) == "x")
-    -- Elements may come from anywhere, and go there.
-    local written = {}
-    local proxy = setmetatable({}, {__index = {1, 2, 3}, __newindex = written})
-    assert(table.concat(proxy, "", 1, 3) == "123" and select("#", table.unpack(proxy, 1, 3)) == 3)
-    assert(table.move(proxy, 1, 3, 5, {})[7] == 3)
-    assert(table.move({7, 8}, 1, 2, 1, proxy) == proxy and written[2] == 8 and #proxy == 0)
-    for _, same in ipairs({true, false}) do
-      list = setmetatable({3, 1, 2}, {__index = table})
-      assert(list.move(list, 1, 3, 2, same and list or nil) == list and list:concat() == "3312")
+  )lua");
+}
+
+TEST_CASE("tables with metamethods are as ever, short ones and long ones") {
+  CheckLua(R"lua(
+    for _, count in ipairs({3, 100, 101, 500}) do
+      local plain = {}
+      local object = setmetatable({}, {__index = table})
+      local function both(name, ...)
+        local a, b = table[name](plain, ...), object[name](object, ...)
+        assert(a == b or a == plain and b == object, name)
+        for i = 1, count + 5 do assert(plain[i] == rawget(object, i), name) end
+      end
+      for i = 1, count do both("insert", i * 7919 % 1009) end
+      both("sort")
+      both("sort", function(a, b) return a > b end)
+      both("sort", math.ult)
+      both("insert", 2, -1)
+      both("remove", 1)
+      both("remove")
+      both("move", 1, count - 1, 2)
+      both("move", 2, count, 1)
+      both("concat", ",")
+      both("concat", ",", 2, count - 1)
+      both("unpack")
+      assert(select("#", object:unpack()) == #plain)
+      assert(table.move(object, 1, count, 1, object) == object)
+
+      -- Elements may come from anywhere, and go there.
+      local written = {}
+      local proxy = setmetatable({}, {__index = plain, __newindex = written,
+                                      __len = function() return count end})
+      assert(select("#", table.unpack(proxy)) == count)
+      assert(table.move(proxy, 1, count, 5, {})[count + 4] == plain[count])
+      assert(table.move(plain, 1, count, 1, proxy) == proxy)
+      assert(written[count] == plain[count] and rawlen(proxy) == 0)
     end
-    list:sort() list:insert(2, 9)
-    assert(list:remove(1) == 1 and list:concat() == "9233" and list:remove() == 3)
-    list:sort(math.ult)
-    assert(list:concat() == "239")
-    assert(select(2, table.unpack(setmetatable({1, 2, 3}, {__index = {}, __len = function()
-      return 2
-    end}))) == 2)
   )lua");
 }
 
