@@ -29,7 +29,8 @@ def held(pid, thread):
         os.waitpid(thread, WAIT_FOR_THREADS)
         yield
     finally:
-        _libc.ptrace(PTRACE_DETACH, thread, None, None)
+        if _libc.ptrace(PTRACE_DETACH, thread, None, None) != 0:
+            os.waitpid(thread, WAIT_FOR_THREADS)  # it has died, and its process waits for this
 
 
 def _wait_until_asleep(pid, thread):
