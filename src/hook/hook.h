@@ -32,6 +32,9 @@ class Hook {
   // Runs for one event. `verdict` is empty before; it counts only when kDone is returned, and is
   // empty after any other outcome. Failures have been logged when this returns.
   virtual HookOutcome Run(const HookEvent& event, Verdict& verdict) noexcept = 0;
+
+  // It has something for this event. Not while it runs.
+  virtual bool Hears(HookEventKind) const noexcept { return true; }
 };
 
 }  // namespace evrelay

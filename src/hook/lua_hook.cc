@@ -73,6 +73,9 @@ class LuaHook final : public Hook {
   bool Load(std::string& error);
 
   HookOutcome Run(const HookEvent& event, Verdict& verdict) noexcept override;
+  bool Hears(HookEventKind kind) const noexcept override {
+    return !lua_isnil(state_->lua(), SlotOf(kind));
+  }
 
  private:
   // Where the function for an event stands on the stack, with its argument behind it; nil: there is

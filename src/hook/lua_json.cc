@@ -16,7 +16,8 @@ namespace {
 constexpr int kOriginal = lua_upvalueindex(1);
 
 constexpr std::uint64_t kTextsInMemory = 32;  // how many of the longest texts it would hold
-constexpr int kMaxDepth = 1000;               // as lua-cjson's
+constexpr lua_Integer kMaxInteger = 100'000'000'000'000;  // lua-cjson would round it
+constexpr int kMaxDepth = 1000;                           // as lua-cjson's
 
 // Adds to `size` what lua-cjson may allocate for the value on top, which stays there.
 void Measure(lua_State* lua, std::uint64_t& size, int depth) {
@@ -35,6 +36,15 @@ void Measure(lua_State* lua, std::uint64_t& size, int depth) {
         lua_pop(lua, 1);
         Measure(lua, size, depth + 1);  // the key
       }
+      break;
+    case LUA_TNUMBER:
+      if (lua_isinteger(lua, -1)) {
+        const lua_Integer number = lua_tointeger(lua, -1);
+        if (number <= -kMaxInteger || number >= kMaxInteger) {
+          luaL_error(lua, "json.encode: %I has more than 14 digits; give it as a text", number);
+        }
+      }
+      size += 32;
       break;
     default:
       size += 32;

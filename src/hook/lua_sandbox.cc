@@ -1,6 +1,5 @@
 #include "hook/lua_sandbox.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 

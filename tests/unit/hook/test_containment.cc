@@ -92,6 +92,12 @@ TEST_CASE("what never ends is stopped when its time is over") {
       "for i = 1, 1990 do t = setmetatable({}, {__index = t}) end table.concat(t, '', 1, 100000)",
       "local t = {} for i = 1, 1990 do t = setmetatable({}, {__index = t}) end "
       "table.unpack(t, 1, 100000)",
+      "local t = {} for i = 1, 1 << 16 do t[i] = i end for i = 1, (1 << 16) - 1 do t[i] = nil end "
+      "local u = {} for i = 1, 1990 do u = setmetatable({}, {__index = u}) end "
+      "assert(#setmetatable(t, {__index = u}) == 1 << 16) table.insert(t, 1, 0)",
+      "local t = {} for i = 1, 1 << 16 do t[i] = i end for i = 1, (1 << 16) - 1 do t[i] = nil end "
+      "local u = {} for i = 1, 1990 do u = setmetatable({}, {__index = u}) end "
+      "assert(#setmetatable(t, {__index = u}) == 1 << 16) table.remove(t, 1)",
       "local t = {} for i = 1, 1e5 do t[i] = i end for i = 1, 1e5 do t[i] = nil end "
       "table.move(setmetatable(t, {__index = next}), 1, 100000, 1, {})",
       "local s = '1' .. (' '):rep(1e6) local t = {} for i = 1, 1e4 do t[i] = s end "
