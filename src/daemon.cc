@@ -114,6 +114,18 @@ void ReportStuck(const WorkerPool::Stuck& stuck) {
           stuck.worker, Name(stuck.event), stuck.connection.conidx, stuck.since.count());
 }
 
+void WarnAbout(const Config& config, const std::vector<std::unique_ptr<Hook>>& hooks) {
+  if (hooks.empty()) return;
+  for (std::size_t kind = 0; kind < kHookEventNames.size(); ++kind) {
+    if (hooks.front()->Hears(static_cast<HookEventKind>(kind))) return;
+  }
+  LogWarn(
+      kLogger,
+      "{}: the script hears no event: nothing is in event_route, and the configuration names no "
+      "event_callback; messages are dropped",
+      config.script);
+}
+
 int Fail(int exit_code, const std::string& what) {
   std::fprintf(stderr, "evrelay: %s\n", what.c_str());
   return exit_code;
@@ -131,6 +143,7 @@ int Serve(const ServeOptions& options) {
     return kExitConfig;
   }
   if (options.check) {
+    WarnAbout(loaded.config, hooks.hooks);
     std::puts("ok");
     return kExitDone;
   }
@@ -179,12 +192,14 @@ Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::uniq
       notify_(loop_, TimerEvent::To<&Daemon::OnNotify>(this)),
       progress_(loop_, TimerEvent::To<&Daemon::OnProgressCheck>(this)),
       reported_stuck_(workers_.workers()) {
+  WarnAbout(config_, hooks);
   workers_.SetHooks(std::move(hooks));
 }
 
 int Daemon::Run() {
   LogInfo(kLogger, "ready: subscribers on {}, producers on {}; evrelay {}",
           Joined(subscribers_.names()), config_.producer.socket, EVRELAY_VERSION);
+  LogScript();
   WarnAbout(config_);
   NotifySystemd("READY=1");
   OnNotify();
@@ -193,23 +208,31 @@ int Daemon::Run() {
   return exit_code_;
 }
 
+void Daemon::LogScript() const {
+  if (!workers_.active()) return;
+  LogInfo(kLogger, "script: {}, on {} worker{}", config_.script, workers_.workers(),
+          workers_.workers() == 1 ? "" : "s");
+}
+
 bool Daemon::StopThreads() {
   commands_.Close();
   if (workers_.Stop(kStopPatience) && hook_loader_.Stop(kStopPatience)) return true;
   for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) ReportStuck(stuck);
-  LogWarn(kLogger, "a script does not end; the process ends without it");
+  LogWarn(kLogger, "a script has not ended; the process ends without it");
   return false;
 }
 
 void Daemon::OnTurn() noexcept {
   ++counters_.loop.turns;
-  commands_.Take(Hub::kTurnIntake, [this](const Command& command) { hub_.Apply(command); });
+  commands_.Take(Hub::kTurnIntake, [this](const Command& command) { return hub_.Apply(command); });
   if (auto loaded = hook_loader_.Take(); loaded && !draining_) FinishReload(std::move(*loaded));
   producers_.Intake();
   hub_.Flush();
   producers_.SetHeld(hub_.holding());
   producers_.SendAnswers();
-  if (workers_.busy() && !progress_.scheduled()) progress_.Schedule(kProgressInterval);
+  if ((workers_.busy() || hook_loader_.busy()) && !progress_.scheduled()) {
+    progress_.Schedule(kProgressInterval);
+  }
   if (draining_ && hub_.places() == 0 && producers_.connections() == 0) loop_.Break();
 }
 
@@ -248,11 +271,20 @@ void Daemon::OnProgressCheck() noexcept {
     if (reported_stuck_[i] && !stuck_now[i]) LogWarn(kLogger, "worker {} goes on", i);
   }
   reported_stuck_ = std::move(stuck_now);
+
+  const bool loader_stuck =
+      hook_loader_.busy() && Loop::Now() - reload_began_ > WorkerPool::kStuckAfter;
+  if (loader_stuck && !reported_loader_) {
+    LogWarn(kLogger, "reload: the new script has been loading for {} s; the old one stays in force",
+            WorkerPool::kStuckAfter.count());
+  }
+  reported_loader_ = loader_stuck;
 }
 
 void Daemon::OnReload(int) noexcept {
   if (draining_) return;
   if (hook_loader_.busy()) {
+    LogInfo(kLogger, "reload: the script is still being loaded; another reload follows");
     reload_again_ = true;
     return;
   }
@@ -278,6 +310,7 @@ void Daemon::Reload() {
   }
   // As many hooks as there are workers now.
   next.config.workers = config_.workers;
+  reload_began_ = Loop::Now();
   try {
     hook_loader_.Start(std::move(next.config));
   } catch (const std::system_error& error) {
@@ -290,6 +323,11 @@ void Daemon::FinishReload(HookLoader::Result result) {
     RefuseReload({result.loaded.error});
     return;
   }
+  WarnAbout(result.config, result.loaded.hooks);
+  for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) {
+    LogWarn(kLogger, "reload: worker {} is stuck; the new script is for it when it goes on",
+            stuck.worker);
+  }
   try {
     workers_.SetHooks(std::move(result.loaded.hooks));
   } catch (const std::system_error& error) {
@@ -300,6 +338,7 @@ void Daemon::FinishReload(HookLoader::Result result) {
   SetLogLevel(config_.log.level);
   producers_.OnReload();
   WarnAbout(config_);
+  LogScript();
   LogInfo(kLogger, "reload: done");
   EndReload();
 }

@@ -51,6 +51,7 @@ class Daemon {
 
  private:
   void OnTurn() noexcept;
+  void LogScript() const;
   void OnStop(int signal_number) noexcept;
   void OnReload(int signal_number) noexcept;
   void OnReopen(int signal_number) noexcept;
@@ -84,6 +85,8 @@ class Daemon {
   TimerEvent notify_;    // tells systemd that the loop turns
   TimerEvent progress_;  // looks for stuck workers, while any is busy
   std::vector<bool> reported_stuck_;
+  std::chrono::steady_clock::time_point reload_began_;
+  bool reported_loader_ = false;
   bool reload_again_ = false;  // asked for while one was under way
   bool draining_ = false;
   int exit_code_ = 0;

@@ -63,7 +63,7 @@ std::string StatusJson(const StatusFacts& facts, const Counters& counters, Hub& 
          {{"no-hook", counters.messages.dropped_no_hook},
           {"after-close", counters.messages.dropped_after_close}}}}},
       {"hook",
-       {{"script", facts.script},
+       {{"script", facts.script.empty() ? Json() : Json(facts.script)},
         {"workers", facts.workers},
         {"stuck_workers", facts.stuck_workers},
         {"runs", ByReason(counters.hook.runs, kHookEventNames)},

@@ -76,6 +76,7 @@ std::string Ask(Client& client) {
 }
 
 std::string Text(const ordered_json& value) {
+  if (value.is_null()) return "none";
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) {
     char text[32];

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <deque>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
 #include "event/loop.h"
@@ -50,6 +51,7 @@ class Mailbox {
 
   // The loop's thread. Hands items to `consume`, oldest first, until `budget` bytes are used up
   // (the one that crosses the line is the last); when some remain, the loop will turn once more.
+  // `consume` may return bytes, too: work that its sender could not weigh, which counts as used.
   // Returns whether there were any. Free of charge when there are none: meant for every turn.
   template <class Consume>
   bool Take(std::size_t budget, Consume&& consume);
@@ -100,12 +102,17 @@ template <class Consume>
 bool Mailbox<T>::Take(std::size_t budget, Consume&& consume) {
   if (!Refill()) return false;
   std::size_t used = 0;
+  std::size_t work = 0;
   do {
     Item item = std::move(taken_.front());
     taken_.pop_front();
     used += item.bytes;
-    consume(std::move(item.value));
-  } while (used < budget && Refill());
+    if constexpr (std::is_void_v<std::invoke_result_t<Consume&, T>>) {
+      consume(std::move(item.value));
+    } else {
+      work += consume(std::move(item.value));
+    }
+  } while (used + work < budget && Refill());
 
   {
     const std::lock_guard lock(mutex_);

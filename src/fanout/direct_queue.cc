@@ -7,7 +7,7 @@ namespace evrelay {
 
 void DirectQueue::Push(Frame frame, Position due) {
   assert(frames_.empty() || frames_.back().due <= due);
-  bytes_ += frame.wire().size();
+  bytes_ += kFrameCost + frame.wire().size();
   frames_.push_back({std::move(frame), due});
 }
 
@@ -37,6 +37,7 @@ bool DirectQueue::Sent(std::size_t n) {
     tail_.reset();
   } else {
     frames_.pop_front();
+    bytes_ -= kFrameCost;
   }
   return true;
 }

@@ -35,7 +35,7 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
     kClosing,  // nothing new is for it; what was due is still sent
   };
 
-  // Tells the script of the connection. False: there is no script.
+  // Tells the script of the connection, if there is one. True: its connection-new is to decide.
   virtual bool AnnounceNew() noexcept = 0;
   // Tells the script of its end. Called once at most. False: the script does not know it, so no
   // connection-closed is to be waited for.

@@ -25,6 +25,8 @@ template <class... Cases>
 struct Overloaded : Cases... {
   using Cases::operator()...;
 };
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
 
 }  // namespace
 
@@ -87,6 +89,7 @@ Frame Hub::Encode(std::string_view payload) const {
 }
 
 void Hub::Push(Connection& connection, Frame frame) {
+  ++pushed_;
   connection.outbox_.Push(log_, std::move(frame));
   direct_bound_ = std::max<std::uint64_t>(direct_bound_, connection.outbox_.direct_bytes());
   ++counters_.deliveries.due;
@@ -97,7 +100,8 @@ void Hub::Push(Connection& connection, Frame frame) {
 
 // --- what a worker says ---
 
-void Hub::Apply(const Command& command) {
+std::size_t Hub::Apply(const Command& command) {
+  const std::uint64_t pushed_before = pushed_;
   CountCommand(command);
   if (Connection* connection = table_.Find(command.connection)) {
     if (command.messages != 0) connection->OnHandled(command.messages, command.bytes);
@@ -114,6 +118,7 @@ void Hub::Apply(const Command& command) {
     }
     table_.Release(command.connection);
   }
+  return (pushed_ - pushed_before) * DirectQueue::kFrameCost;
 }
 
 void Hub::CountCommand(const Command& command) {
@@ -212,9 +217,9 @@ Connection& Hub::Add(std::unique_ptr<Connection> owned) {
   ++connections_;
   ++live_;
   ++counters_.subscribers.accepted;
-  const bool announced = connection.AnnounceNew();
-  connection.outbox_.Start(log_, announced ? Outbox::Begin::kHeld : Outbox::Begin::kSent);
-  if (announced) {
+  const bool admitting = connection.AnnounceNew();
+  connection.outbox_.Start(log_, admitting ? Outbox::Begin::kHeld : Outbox::Begin::kSent);
+  if (admitting) {
     connection.deadline_ = Clock::now() + kAdmissionTime;
     MoveTo(connection, Connection::Queue::kAdmitting);
     ScheduleDeadline();

@@ -77,13 +77,14 @@ class Hub {
   std::size_t Multicast(std::string_view payload, std::string_view tag);
   std::size_t Unicast(std::string_view payload, std::string_view tag);
 
-  // Carries out what a worker says, wholly: no other event comes between its actions.
-  void Apply(const Command& command);
+  // Carries out what a worker says, wholly: no other event comes between its actions. Returns
+  // the bytes of direct frames' places that this took: a multicast has one for each member.
+  std::size_t Apply(const Command& command);
 
   // --- connections ---
 
-  // Lets a connection in: it gets every event relayed from now on. When there is a script, it is
-  // admitting until that has decided.
+  // Lets a connection in: it gets every event relayed from now on. When a script is to decide, it
+  // is admitting until that has happened.
   Connection& Add(std::unique_ptr<Connection> connection);
 
   // The connection's peer has ended its side, or is not to be listened to any more: closes it in
@@ -183,6 +184,7 @@ class Hub {
   std::size_t live_ = 0;
   std::size_t admitting_count_ = 0;
   std::size_t blocked_count_ = 0;
+  std::uint64_t pushed_ = 0;        // direct frames, ever
   std::uint64_t direct_bound_ = 0;  // no subscriber has more bytes of direct frames queued
   bool holding_ = false;
   Clock::time_point held_since_;  // while holding_

@@ -51,7 +51,7 @@ Origin Subscriber::origin() const { return {id(), peer_.host(), peer_.port()}; }
 bool Subscriber::AnnounceNew() noexcept {
   announced_ = context_.workers.active();
   if (announced_) context_.workers.ConnectionNew(origin());
-  return announced_;
+  return announced_ && context_.workers.admits();
 }
 
 bool Subscriber::AnnounceClosed(CloseReason reason) noexcept {

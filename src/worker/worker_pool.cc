@@ -27,6 +27,7 @@ void WorkerPool::SetHooks(std::vector<std::unique_ptr<Hook>> hooks) {
     started_ = true;
   }
   active_ = script;
+  admits_ = script && hooks.front()->Hears(HookEventKind::kConnectionNew);
   if (!started_) return;
   hooks.resize(workers_.size());
   for (std::size_t i = 0; i < workers_.size(); ++i)

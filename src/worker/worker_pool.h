@@ -41,6 +41,8 @@ class WorkerPool {
   void SetHooks(std::vector<std::unique_ptr<Hook>> hooks);
   // There is a script: connections are to be announced.
   bool active() const { return active_; }
+  // It has something for connection-new: connections are to be admitted by it.
+  bool admits() const { return admits_; }
 
   // These, only once there has been a script. Every connection that was announced is ended by one
   // ConnectionClosed. Both come back as one Command with that event, whatever the hook did;
@@ -72,6 +74,7 @@ class WorkerPool {
   std::vector<std::unique_ptr<Worker>> workers_;
   bool started_ = false;  // there has been a script
   bool active_ = false;
+  bool admits_ = false;
 };
 
 }  // namespace evrelay

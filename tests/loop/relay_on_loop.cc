@@ -96,7 +96,8 @@ RelayOnLoop::RelayOnLoop(const Config& c, Transport transport,
       commands(loop),
       workers(commands, config.workers),
       producers(loop, hub, config, counters, Listen(Transport::kUnix, producer_address_)),
-      subscribers(loop, hub, workers, config, counters, One(Listen(transport, subscriber_address_))),
+      subscribers(loop, hub, workers, config, counters,
+                  One(Listen(transport, subscriber_address_))),
       turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
   workers.SetHooks(std::move(hooks));
 }
@@ -107,7 +108,7 @@ RelayOnLoop::~RelayOnLoop() {
 }
 
 void RelayOnLoop::OnTurn() noexcept {
-  commands.Take(Hub::kTurnIntake, [this](const Command& command) { hub.Apply(command); });
+  commands.Take(Hub::kTurnIntake, [this](const Command& command) { return hub.Apply(command); });
   const std::uint64_t before = counters.events.bytes;
   producers.Intake();
   largest_intake = std::max(largest_intake, counters.events.bytes - before);

@@ -5,6 +5,10 @@
 
 namespace evrelay {
 
+namespace {
+constexpr std::size_t kFrameCost = DirectQueue::kFrameCost;
+}  // namespace
+
 TEST_CASE("direct queue: frames wait in order, each with its place") {
   DirectQueue queue;
   CHECK(queue.empty());
@@ -16,7 +20,7 @@ TEST_CASE("direct queue: frames wait in order, each with its place") {
   queue.Push(Frame("3:ccc,"), 20);
   CHECK_FALSE(queue.empty());
   CHECK(queue.size() == 3);
-  CHECK(queue.bytes() == 4 + 5 + 6);
+  CHECK(queue.bytes() == 4 + 5 + 6 + 3 * kFrameCost);
   CHECK(queue.Unsent(0) == "1:a,");
   CHECK(queue.Unsent(1) == "2:bb,");
   CHECK(queue.Unsent(2) == "3:ccc,");
@@ -34,13 +38,13 @@ TEST_CASE("direct queue: a frame may leave in pieces") {
   CHECK_FALSE(queue.Sent(3));
   CHECK(queue.Unsent(0) == ",");
   CHECK(queue.Unsent(1) == "2:bb,");
-  CHECK(queue.bytes() == 1 + 5);
+  CHECK(queue.bytes() == 1 + 5 + 2 * kFrameCost);
   CHECK(queue.size() == 2);
 
   CHECK(queue.Sent(1));
   CHECK(queue.Unsent(0) == "2:bb,");
   CHECK(queue.Due(0) == 11);
-  CHECK(queue.bytes() == 5);
+  CHECK(queue.bytes() == 5 + kFrameCost);
   CHECK(queue.size() == 1);
 
   CHECK(queue.Sent(5));
@@ -53,7 +57,7 @@ TEST_CASE("direct queue: a tail goes first, at once, and is not counted in bytes
   queue.Push(Frame("1:a,"), 10);
   queue.PushTail(Frame("the rest,"), 4);
   CHECK(queue.size() == 2);
-  CHECK(queue.bytes() == 4);
+  CHECK(queue.bytes() == 4 + kFrameCost);
   CHECK(queue.Due(0) == 0);
   CHECK(queue.Due(1) == 10);
   CHECK(queue.Unsent(0) == "rest,");
@@ -62,7 +66,7 @@ TEST_CASE("direct queue: a tail goes first, at once, and is not counted in bytes
   CHECK_FALSE(queue.Sent(4));
   CHECK(queue.Unsent(0) == ",");
   CHECK(queue.Unsent(1) == "1:a,");
-  CHECK(queue.bytes() == 4);
+  CHECK(queue.bytes() == 4 + kFrameCost);
 
   CHECK(queue.Sent(1));
   CHECK(queue.size() == 1);

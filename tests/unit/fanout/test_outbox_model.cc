@@ -349,7 +349,10 @@ class Model {
         const std::size_t unsent =
             item.wire.size() - (&item == &subscriber->items.front() ? subscriber->sent : 0);
         if (item.kind != Subscriber::Kind::kTail) lag += unsent;
-        if (item.kind == Subscriber::Kind::kDirect) direct += unsent;
+        if (item.kind == Subscriber::Kind::kDirect) {
+          direct += unsent + DirectQueue::kFrameCost;
+          lag += DirectQueue::kFrameCost;
+        }
       }
       Expect(outbox.direct_bytes() == direct, "direct bytes");
       Expect(outbox.Lag(log_) == lag, "lag");

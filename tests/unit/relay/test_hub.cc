@@ -518,7 +518,8 @@ TEST_CASE("hub: only those at max_lag are dealt with") {
 }
 
 TEST_CASE("hub: policy skip drops no direct frames; too many of them close the connection") {
-  HubTest test(With(400, SlowPolicy::kSkip));
+  constexpr std::uint64_t kDirect = 100 + DirectQueue::kFrameCost;
+  HubTest test(With(2 * kDirect + 200, SlowPolicy::kSkip));
   const auto slow = test.Admit();
   slow->room = 0;
   const auto push = [&](char fill) { test.Say(slow, {action::Reply{Payload(fill)}}); };
@@ -526,21 +527,21 @@ TEST_CASE("hub: policy skip drops no direct frames; too many of them close the c
   push('1');
   push('2');
   test.Flush();
-  CHECK(test.hub.MaxLag() == 300);
+  CHECK(test.hub.MaxLag() == 2 * kDirect + 100);
   test.hub.RelayRun(Wire("bcd"), 3, 3 * 96);
   test.Flush();
   CHECK(test.Dropped(DropReason::kSkipped) == 2);
-  CHECK(test.hub.MaxLag() == 400);
+  CHECK(test.hub.MaxLag() == 2 * kDirect + 200);
   REQUIRE(slow->connection != nullptr);
 
   SECTION("as many as max_lag allows") {
     push('3');
     test.Flush();
-    CHECK(test.hub.MaxLag() == 400);
-    CHECK(test.Dropped(DropReason::kSkipped) == 3);
+    CHECK(test.hub.MaxLag() == 3 * kDirect);
+    CHECK(test.Dropped(DropReason::kSkipped) == 4);
     test.Room(slow, SIZE_MAX);
     test.Flush();
-    CHECK(slow->received == Wire("12d3"));
+    CHECK(slow->received == Wire("123"));
   }
   SECTION("one more") {
     push('3');
@@ -1099,6 +1100,18 @@ TEST_CASE_METHOD(HubTest, "hub: what is handled is told to the connection, if it
   CHECK(counters.hook.runs[HookEventKind::kMessageReceived] == 2);
 }
 
+TEST_CASE_METHOD(HubTest, "hub: a multicast costs a turn a place for each member") {
+  std::vector<std::shared_ptr<FakePeer>> peers;
+  for (int i = 0; i < 5; ++i) peers.push_back(LetIn("t"));
+  Command command;
+  command.connection = peers[0]->id;
+  command.verdict.Add(action::Relay{"all"}, 3);
+  CHECK(hub.Apply(command) == 0);
+  command.verdict.Add(action::Multicast{"hello", "t"}, 6);
+  command.verdict.Add(action::Unicast{"hello", "t"}, 6);
+  CHECK(hub.Apply(command) == 6 * DirectQueue::kFrameCost);
+}
+
 TEST_CASE("hub: raw format sends direct frames bare") {
   Config config;
   config.netstring_format = false;
@@ -1111,8 +1124,8 @@ TEST_CASE("hub: raw format sends direct frames bare") {
   CHECK(peer->received == "onetwothree");
 }
 
-TEST_CASE("hub: direct frames count for max_lag") {
-  HubTest test(With(300, SlowPolicy::kDisconnect));
+TEST_CASE("hub: direct frames count for max_lag, with what each takes beside its bytes") {
+  HubTest test(With(300 + 2 * DirectQueue::kFrameCost, SlowPolicy::kDisconnect));
   const auto slow = test.LetIn();
   const auto fast = test.LetIn();
   slow->room = 0;
