@@ -315,8 +315,9 @@ class Workers(ImproveCase):
             subscriber.expect_end("eof")
 
     def test_i17_a_handler_that_takes_long_holds_up_no_delivery_and_no_accept(self):
-        relay = self.start(lua=ECHO)
+        relay = self.start(lua=OBSERVE)
         subscriber = relay.subscriber()
+        subscriber.expect(b"new 0")
         with relay.worker_held(0):
             subscriber.send(b"5:hello,")
             producer = relay.producer()
@@ -327,8 +328,8 @@ class Workers(ImproveCase):
             self.assertEqual(relay.status()["subscribers"]["admitting"], 1)
             self.assertEqual(producer.request("relay", "late"), [b"ok", b"2"])
             subscriber.expect(b"late")
-        subscriber.expect(b"hello")
-        late.expect(b"late")
+        subscriber.expect(b"message 0 hello", b"new 1")
+        late.expect(b"late", b"message 0 hello", b"new 1")
 
     @unittest.skipUnless(has_ipv6(), "there is no IPv6 here")
     def test_i18_ipv6_can_be_bound(self):

@@ -182,6 +182,17 @@ class Admission(RelayCase):
         live.expect(b"x", b"new 0", b"closed 0 admission")
         self.assertEqual(waits.taken, 0)
 
+    def test_without_a_connection_new_there_is_nothing_to_wait_for(self):
+        relay = self.start(lua=ECHO)
+        relay.subscriber()
+        with relay.worker_held(0):
+            late = relay.subscriber()
+            late.send(b"5:hello,")
+            relay.wait_status(lambda s: s["messages"]["received"] == 1, "received")
+            self.assertEqual(relay.producer().request("relay", "event"), [b"ok", b"2"])
+            late.expect(b"event")
+        late.expect(b"hello")
+
     def test_one_that_leaves_meanwhile_is_announced_and_closed_all_the_same(self):
         relay, live = self.start_two()
         with relay.worker_held(0):
@@ -456,7 +467,7 @@ class Reload(RelayCase):
         heir = relay.subscriber()
         known.expect(b"new 0")
         relay.reload(script=None)
-        self.assertEqual(relay.status()["hook"]["script"], "")
+        self.assertIsNone(relay.status()["hook"]["script"])
         dropped = relay.status()["messages"]["dropped"]["no-hook"]
         known.send(b"1:d,")
         relay.wait_status(lambda s: s["messages"]["dropped"]["no-hook"] == dropped + 1, "dropped")
@@ -576,6 +587,7 @@ class Reload(RelayCase):
 
 
 class CheckAndStart(RelayCase):
+    # Name, text, and what must stand behind the script's path.
     BAD = [
         ("a syntax error", "\nlocal x = = 1\n", r":2: .*="),
         ("an unfinished block", "if true then\n", r":2: .*end"),
@@ -610,7 +622,8 @@ class CheckAndStart(RelayCase):
 
     def test_actions_return_false_at_the_top_level(self):
         done, _ = self.check(
-            """
+            ECHO
+            + """
             assert(evapi.relay("x") == false and evapi.multicast("x", "t") == false)
             assert(evapi.unicast("x", "t") == false and evapi.reply("x") == false)
             assert(evapi.close() == false and evapi.set_tag("t") == false)
