@@ -1,7 +1,8 @@
 -- Subscribers ask in JSON, and are answered in JSON:
---   {"command": "ping"}                          {"ok": true}
---   {"command": "subscribe", "tag": "calls"}     {"ok": true}
--- Each has one tag: from then on it gets what producers multicast to it, besides what they relay
+--   {"command": "ping"}                                         {"ok": true}
+--   {"command": "subscribe", "tag": "calls"}                    {"ok": true}
+--   {"command": "publish", "tag": "calls", "data": "ringing"}   {"ok": true}
+-- Each has one tag: from then on it gets what is published for that, besides what producers relay
 -- to everyone. An empty tag ends that.
 --   printf '19:{"command": "ping"},' | nc -N 127.0.0.1 8448
 
@@ -17,6 +18,16 @@ function commands.subscribe(request)
   end
   if not evapi.set_tag(request.tag) then
     return false, "a tag has at most 63 bytes"
+  end
+  return true
+end
+
+function commands.publish(request)
+  if type(request.tag) ~= "string" or type(request.data) ~= "string" then
+    return false, "tag and data are texts"
+  end
+  if not evapi.multicast(request.data, request.tag) then
+    return false, "tag and data must not be empty, nor data larger than max_event"
   end
   return true
 end

@@ -76,6 +76,9 @@ class Examples(RelayCase):
             ('{"command": "subscribe", "tag": "%s"}' % ("x" * 64), False, "63 bytes"),
             ('{"command": "subscribe"}', False, "a tag is a text"),
             ('{"command": "subscribe", "tag": 5}', False, "a tag is a text"),
+            ('{"command": "publish", "tag": "calls", "data": "ringing"}', True, None),
+            ('{"command": "publish", "tag": "calls"}', False, "texts"),
+            ('{"command": "publish", "tag": "", "data": "x"}', False, "empty"),
             ('{"command": "fly"}', False, "no such command"),
             ("{}", False, "no such command"),
             ('{"command": null}', False, "no such command"),
@@ -94,6 +97,12 @@ class Examples(RelayCase):
                     self.assertEqual(answer, {})
                 else:
                     self.assertIn(error, answer["error"])
+        self.say(subscriber, '{"command": "subscribe", "tag": "calls"}')
+        subscriber.expect(b'{"ok":true}')
+        other = relay.subscriber()
+        self.say(other, '{"command": "publish", "tag": "calls", "data": "ringing"}')
+        subscriber.expect(b"ringing")
+        other.expect(b'{"ok":true}')
         self.assertEqual(sum(relay.status()["hook"]["failed"].values()), 0)
 
     def test_all_pass_the_check(self):

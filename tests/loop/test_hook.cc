@@ -42,21 +42,26 @@ using Function = std::function<HookOutcome(const HookEvent&, Verdict&)>;
 
 class FunctionHook final : public Hook {
  public:
-  explicit FunctionHook(Function function) : function_(std::move(function)) {}
+  FunctionHook(Function function, bool admits) : function_(std::move(function)), admits_(admits) {}
   HookOutcome Run(const HookEvent& event, Verdict& verdict) noexcept override {
     const HookOutcome outcome = function_(event, verdict);
     if (outcome != HookOutcome::kDone) verdict.Clear();
     return outcome;
   }
+  bool Hears(HookEventKind kind) const noexcept override {
+    return admits_ || kind != HookEventKind::kConnectionNew;
+  }
 
  private:
   Function function_;
+  bool admits_;
 };
 
-std::vector<std::unique_ptr<Hook>> Hooks(const Function& function, std::size_t workers = 1) {
+std::vector<std::unique_ptr<Hook>> Hooks(const Function& function, std::size_t workers = 1,
+                                         bool admits = true) {
   std::vector<std::unique_ptr<Hook>> hooks;
   for (std::size_t i = 0; i < workers; ++i) {
-    hooks.push_back(std::make_unique<FunctionHook>(function));
+    hooks.push_back(std::make_unique<FunctionHook>(function, admits));
   }
   return hooks;
 }
@@ -143,6 +148,28 @@ TEST_CASE("hook: until connection-new is decided nothing is read or written") {
   CHECK(relay.hub.admitting() == 1);
   gate.Open();
   Receives(relay, subscriber, "3:one,5:new 0,8:re hello,");
+}
+
+TEST_CASE("hook: a script without a connection-new keeps nobody waiting") {
+  Gate gate;
+  const Function slow = [&](const HookEvent& event, Verdict& verdict) {
+    if (event.kind == HookEventKind::kConnectionNew) return HookOutcome::kNoRoute;
+    if (event.msg == "wait") gate.Wait();
+    return Talk(event, verdict);
+  };
+  RelayOnLoop relay({}, Transport::kUnix, Hooks(slow, 1, false));
+  Peer talker = relay.Subscriber();
+  talker.Write("4:wait,");
+  Peer other = relay.Subscriber();
+  CHECK(relay.hub.admitting() == 0);
+  Peer producer = relay.Producer();
+  relay.Feed(producer, "3:one,");
+  CHECK(relay.Receive(other) == "3:one,");
+  other.Write("5:hello,");
+  other.EndWriting();
+  gate.Open();
+  CHECK(EndOf(relay, other) == Peer::End::kEof);
+  CHECK(other.received == "3:one,8:re hello,12:closed 1 eof,");
 }
 
 TEST_CASE("hook: too many unhandled messages of one pause the reading of that one only") {

@@ -51,6 +51,18 @@ TEST_CASE("json encodes what JSON can say") {
   )lua");
 }
 
+TEST_CASE("a whole number that would be rounded is an error") {
+  CheckLua(R"lua(
+    assert(json.encode(99999999999999) == "99999999999999")
+    assert(json.encode(-99999999999999) == "-99999999999999")
+    assert(not pcall(json.encode, 100000000000000) and not pcall(json.encode, -100000000000000))
+    assert(not pcall(json.encode, math.mininteger) and not pcall(json.encode, {a = {1 << 53}}))
+    assert(json.encode(1e20) == "1e+20")
+  )lua");
+  CHECK(Failure("json.encode({12345678901234567})") ==
+        "hook.lua:1: json.encode: 12345678901234567 has more than 14 digits; give it as a text");
+}
+
 TEST_CASE("what JSON cannot say is an error") {
   CHECK(Failure("json.encode({f = print})") ==
         "hook.lua:1: Cannot serialise function: type not supported");
