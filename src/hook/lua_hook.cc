@@ -83,9 +83,11 @@ class LuaHook final : public Hook {
   static int SlotOf(HookEventKind kind) { return kFirstSlot + 2 * static_cast<int>(kind); }
   static constexpr int kFirstSlot = 2;
 
-  // Called by Lua; the first upvalue is the hook.
-  static LuaHook& Of(lua_State* lua) {
-    return *static_cast<LuaHook*>(lua_touserdata(lua, lua_upvalueindex(1)));
+  // Called by Lua; the argument is the hook.
+  static LuaHook& TakeArgument(lua_State* lua) {
+    LuaHook& self = *static_cast<LuaHook*>(lua_touserdata(lua, 1));
+    lua_settop(lua, 0);
+    return self;
   }
   static int Open(lua_State* lua);
   static int RunTopLevel(lua_State* lua);
@@ -112,9 +114,10 @@ bool LuaHook::Load(std::string& error) {
     int results;
   };
   for (const Step& step : {Step{&Open, 0}, {&RunTopLevel, 0}, {&FindFunctions, 2 * kEvents}}) {
+    // These two allocate nothing: no error may be raised here, and memory may be full by now.
+    lua_pushcfunction(lua, step.function);
     lua_pushlightuserdata(lua, this);
-    lua_pushcclosure(lua, step.function, 1);
-    if (state->Call(0, step.results, kLoadBudget) == HookOutcome::kDone) continue;
+    if (state->Call(1, step.results, kLoadBudget) == HookOutcome::kDone) continue;
     error = state->Failure();
     // Lua names no file for what it cannot read as a text, and shortens a long path.
     if (!error.starts_with(script_.path)) error = script_.path + ": " + error;
@@ -125,7 +128,7 @@ bool LuaHook::Load(std::string& error) {
 }
 
 int LuaHook::Open(lua_State* lua) {
-  LuaHook& self = Of(lua);
+  LuaHook& self = TakeArgument(lua);
   OpenSandbox(lua, self.config_.patterns);
   OpenBindings(lua, self.context_);
   OpenKemi(lua, self.context_);
@@ -134,7 +137,7 @@ int LuaHook::Open(lua_State* lua) {
 }
 
 int LuaHook::RunTopLevel(lua_State* lua) {
-  const Script& script = Of(lua).script_;
+  const Script& script = TakeArgument(lua).script_;
   lua_pushfstring(lua, "@%s", script.path.c_str());
   const int status =
       luaL_loadbufferx(lua, script.text.data(), script.text.size(), lua_tostring(lua, -1), "t");
@@ -145,7 +148,7 @@ int LuaHook::RunTopLevel(lua_State* lua) {
 
 // Returns a function and its argument for each event.
 int LuaHook::FindFunctions(lua_State* lua) {
-  LuaHook& self = Of(lua);
+  LuaHook& self = TakeArgument(lua);
   const char* file = self.script_.path.c_str();
   if (lua_getglobal(lua, "event_route") != LUA_TTABLE) {
     return luaL_error(lua, "%s: event_route must stay a table; it is a %s", file,

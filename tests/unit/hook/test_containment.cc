@@ -303,9 +303,10 @@ TEST_CASE("a top level that takes too much memory does not load") {
 
 TEST_CASE("a top level may leave no memory") {
   const std::string fill =
-      "kept = {} pcall(function() while true do kept[#kept + 1] = ('x'):rep(1000) .. #kept end "
-      "end) "
-      "pcall(function() while true do kept = {kept} end end) ";
+      "\nkept = {} slots = {} for i = 1, 100 do slots[i] = 0 end "
+      "pcall(function() while true do kept = {kept, ('x'):rep(1000)} end end) "
+      "pcall(function() while true do kept = {kept} end end) "
+      "pcall(function() for i = 1, 100 do slots[i] = string.char(i, 7) end end)";
   std::string error;
   LogOf([&] {
     const auto hook = LoadLuaHook(With(50ms, 256 * kKiB), {kFile, Wild("") + fill}, error);

@@ -60,6 +60,8 @@ TEST_CASE("an event without a function finds no route") {
   Hooked hooked(OnMessage("evapi.relay('x')"));
   CHECK(hooked.Run(New()) == HookOutcome::kNoRoute);
   CHECK(hooked.Run(Closed()) == HookOutcome::kNoRoute);
+  CHECK_FALSE(hooked.hook().Hears(HookEventKind::kConnectionNew));
+  CHECK(hooked.hook().Hears(HookEventKind::kMessageReceived));
   CHECK(hooked.verdict().empty());
   CHECK(hooked.Run(Message("x")) == HookOutcome::kDone);
   CHECK(Hooked("").Run(Message("x")) == HookOutcome::kNoRoute);
