@@ -39,7 +39,7 @@ constexpr const char* kRoutes[kEvents] = {"evapi:connection-new", "evapi:message
                                           "evapi:connection-closed"};
 
 std::string Peer(const HookEvent& event) {
-  const std::string address = Escaped(event.srcaddr);
+  std::string address = Escaped(event.srcaddr);
   if (event.srcaddr == "unix") return address;
   const bool v6 = event.srcaddr.find(':') != std::string_view::npos;
   return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(event.srcport);
@@ -120,7 +120,7 @@ bool LuaHook::Load(std::string& error) {
     if (state->Call(1, step.results, kLoadBudget) == HookOutcome::kDone) continue;
     error = state->Failure();
     // Lua names no file for what it cannot read as a text, and shortens a long path.
-    if (!error.starts_with(script_.path)) error = script_.path + ": " + error;
+    if (!error.starts_with(script_.path)) error.insert(0, script_.path + ": ");
     return false;
   }
   state_ = std::move(state);

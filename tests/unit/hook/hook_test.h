@@ -3,6 +3,7 @@
 #ifndef EVRELAY_TESTS_UNIT_HOOK_HOOK_TEST_H_
 #define EVRELAY_TESTS_UNIT_HOOK_HOOK_TEST_H_
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +30,13 @@ std::vector<std::string> LogOf(F act) {
   std::vector<std::string> lines = Lines(captured.Take());
   for (std::string& line : lines) line = WithoutTime(line);
   return lines;
+}
+
+// For tests that are not about time: sanitizers make scripts slow.
+inline Config Patient() {
+  Config config;
+  config.hook.timeout = std::chrono::minutes(1);
+  return config;
 }
 
 inline HookEvent Message(std::string_view msg) {
@@ -71,7 +79,7 @@ inline std::string Words(const Action& action) {
 
 class Hooked {
  public:
-  explicit Hooked(const std::string& text, const Config& config = {}) {
+  explicit Hooked(const std::string& text, const Config& config = Patient()) {
     load_log_ = LogOf([&] {
       std::string error;
       hook_ = LoadLuaHook(config, {kFile, text}, error);
@@ -119,14 +127,14 @@ inline std::string OnMessage(const std::string& body) {
 }
 
 // Why a script cannot be loaded.
-inline std::string LoadError(const std::string& text, const Config& config = {}) {
+inline std::string LoadError(const std::string& text, const Config& config = Patient()) {
   std::string error;
   LogOf([&] { REQUIRE(LoadLuaHook(config, {kFile, text}, error) == nullptr); });
   return error;
 }
 
 // The last line that a failing message-received has logged, from the file's name on.
-inline std::string Failure(const std::string& body, const Config& config = {}) {
+inline std::string Failure(const std::string& body, const Config& config = Patient()) {
   Hooked hooked(OnMessage(body), config);
   REQUIRE(hooked.Run(Message("hello")) == HookOutcome::kError);
   REQUIRE(hooked.log().size() == 1);
@@ -137,7 +145,7 @@ inline std::string Failure(const std::string& body, const Config& config = {}) {
 }
 
 // Runs Lua code that checks itself with assert.
-inline void CheckLua(const std::string& body, const Config& config = {}) {
+inline void CheckLua(const std::string& body, const Config& config = Patient()) {
   INFO(body);
   Hooked(OnMessage(body), config).Say("hello");
 }

@@ -58,7 +58,7 @@ TEST_CASE("what may not be added returns false and leaves no trace") {
                "multicast(long, 'tag')", "unicast(long, 'tag')", "reply(long)",
                "multicast('data', tag)", "unicast('data', tag)", "set_tag(tag)");
   CAPTURE(call);
-  Config config;
+  Config config = Patient();
   config.max_event = 100;
   Hooked hooked(OnMessage("local long, tag = ('x'):rep(101), ('x'):rep(64) "
                           "local result = evapi." +
@@ -68,7 +68,7 @@ TEST_CASE("what may not be added returns false and leaves no trace") {
 }
 
 TEST_CASE("max_event and 63 bytes of a tag are allowed") {
-  Config config;
+  Config config = Patient();
   config.max_event = 100;
   Hooked hooked(OnMessage("local long, tag = ('x'):rep(100), ('x'):rep(63) "
                           "assert(evapi.relay(long) and evapi.reply(long) and evapi.set_tag(tag)) "

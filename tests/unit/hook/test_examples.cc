@@ -12,7 +12,7 @@ namespace {
 using Actions = std::vector<std::string>;
 
 Hooked Example(const std::string& name) {
-  Config config;
+  Config config = Patient();
   config.script = EVRELAY_HOOKS "/" + name;
   Script script;
   std::string error;

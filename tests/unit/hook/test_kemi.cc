@@ -10,7 +10,7 @@ namespace {
 using Actions = std::vector<std::string>;
 
 TEST_CASE("a KEMI script runs unchanged") {
-  Config config;
+  Config config = Patient();
   config.event_callback = "ksr_evapi_event";
   Hooked hooked(R"lua(
     function ksr_evapi_event(evname)
@@ -141,7 +141,7 @@ TEST_CASE("KSR.x.exit ends the hook as a success, wherever it is called") {
 }
 
 TEST_CASE("KSR.x.exit where functions are looked up leaves none") {
-  Config config;
+  Config config = Patient();
   config.event_callback = "on_event";
   Hooked hooked("setmetatable(_G, {__index = function() KSR.x.exit() end})", config);
   CHECK(hooked.Run(Message("x")) == HookOutcome::kNoRoute);

@@ -80,7 +80,7 @@ TEST_CASE("what JSON cannot say is an error") {
 }
 
 TEST_CASE("json is bounded by hook.memory") {
-  Config config;
+  Config config = Patient();
   config.hook.memory = 2 * kMiB;
   config.hook.timeout = std::chrono::seconds(10);
   CHECK(Failure("json.decode(('x'):rep(65537))", config) ==
@@ -99,7 +99,7 @@ TEST_CASE("json is bounded by hook.memory") {
 }
 
 TEST_CASE("decoding may go beyond hook.memory, but not keep what it made") {
-  Config config;
+  Config config = Patient();
   config.hook.memory = 1 * kMiB;
   config.hook.timeout = std::chrono::seconds(10);
   // Some 34 bytes for each of its own.

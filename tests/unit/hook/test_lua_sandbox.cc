@@ -38,7 +38,7 @@ TEST_CASE("libraries have nothing that reaches out") {
 }
 
 TEST_CASE("patterns can be taken away") {
-  Config config;
+  Config config = Patient();
   config.hook.patterns = false;
   CheckLua(
       "for _, name in ipairs({'find', 'match', 'gmatch', 'gsub'}) do assert(not string[name]) end "
