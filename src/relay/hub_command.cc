@@ -1,0 +1,129 @@
+// Of the hub: what a worker says is carried out.
+
+#include <variant>
+
+#include "relay/hub.h"
+
+namespace evrelay {
+
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+}  // namespace
+
+std::size_t Hub::Apply(const Command& command) {
+  const std::uint64_t pushed_before = pushed_;
+  CountCommand(command);
+  if (Connection* connection = table_.Find(command.connection)) {
+    if (command.messages != 0) connection->OnHandled(command.messages, command.bytes);
+    if (connection->state_ == Connection::State::kAdmitting &&
+        command.event == HookEventKind::kConnectionNew) {
+      Decide(*connection, command);
+    }
+  }
+  for (const Action& action : command.verdict.actions()) Execute(command.connection, action);
+  if (command.event == HookEventKind::kConnectionClosed) {
+    Connection* connection = table_.Find(command.connection);
+    if (connection != nullptr && connection->state_ != Connection::State::kClosing) {
+      BeginClose(*connection, connection->close_reason_);
+    }
+    table_.Release(command.connection);
+  }
+  return (pushed_ - pushed_before) * DirectQueue::kFrameCost;
+}
+
+void Hub::CountCommand(const Command& command) {
+  counters_.messages.handled += command.runs;
+  counters_.messages.dropped_no_hook += command.dropped_no_hook;
+  counters_.messages.dropped_after_close += command.dropped_after_close;
+  if (command.event != HookEventKind::kMessageReceived) {
+    counters_.hook.runs[command.event] += command.outcome != HookOutcome::kNoRoute ? 1 : 0;
+  }
+  counters_.hook.runs[HookEventKind::kMessageReceived] += command.runs;
+  switch (command.outcome) {
+    case HookOutcome::kError:
+    case HookOutcome::kTimeout:
+    case HookOutcome::kMemory:
+      ++counters_.hook.failed[command.outcome];
+      break;
+    case HookOutcome::kDone:
+    case HookOutcome::kNoRoute:
+    case HookOutcome::kCount:
+      break;
+  }
+}
+
+void Hub::Decide(Connection& connection, const Command& command) {
+  if (command.outcome != HookOutcome::kDone && command.outcome != HookOutcome::kNoRoute) {
+    Refuse(connection, CloseReason::kHookError);
+    return;
+  }
+  // One that is closed by the same verdict gets what that verdict has for it, and nothing else.
+  if (command.verdict.closes()) DropShare(connection);
+  Admit(connection);
+}
+
+void Hub::Admit(Connection& connection) {
+  connection.state_ =
+      connection.end_announced_ ? Connection::State::kEnding : Connection::State::kLive;
+  MoveTo(connection, Connection::Queue::kDue);
+  if (connection.state_ == Connection::State::kLive) connection.StartReading();
+}
+
+void Hub::Refuse(Connection& connection, CloseReason reason) {
+  DropShare(connection);
+  BeginClose(connection, reason);
+}
+
+void Hub::DropShare(Connection& connection) {
+  counters_.deliveries.dropped[DropReason::kRefused] +=
+      connection.outbox_.SkipTo(log_, log_.end()).skipped;
+}
+
+void Hub::Execute(ConnectionId id, const Action& action) {
+  auto& actions = counters_.hook.actions;
+  // Null: it is gone, or its end has begun.
+  const auto own = [&]() -> Connection* {
+    Connection* connection = table_.Find(id);
+    if (connection == nullptr || connection->state_ == Connection::State::kClosing) {
+      ++counters_.hook.stale_actions;
+      return nullptr;
+    }
+    return connection;
+  };
+  std::visit(Overloaded{
+                 [&](const action::Relay& relay) {
+                   ++actions.relay;
+                   Relay(relay.evdata);
+                 },
+                 [&](const action::Multicast& multicast) {
+                   ++actions.multicast;
+                   Multicast(multicast.evdata, multicast.etag);
+                 },
+                 [&](const action::Unicast& unicast) {
+                   ++actions.unicast;
+                   Unicast(unicast.evdata, unicast.etag);
+                 },
+                 [&](const action::Reply& reply) {
+                   ++actions.reply;
+                   if (Connection* connection = own()) Push(*connection, Encode(reply.evdata));
+                 },
+                 [&](const action::Close&) {
+                   ++actions.close;
+                   if (Connection* connection = own()) BeginClose(*connection, CloseReason::kHook);
+                 },
+                 [&](const action::SetTag& tag) {
+                   ++actions.set_tag;
+                   if (own() != nullptr) tags_.Set(id.conidx, tag.etag);
+                 },
+             },
+             action);
+}
+
+}  // namespace evrelay
