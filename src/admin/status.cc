@@ -58,7 +58,7 @@ std::string StatusJson(const StatusFacts& facts, const Counters& counters, Hub& 
        {{"received", counters.messages.received},
         {"bytes", counters.messages.bytes},
         {"discarded_bytes", counters.messages.discarded_bytes},
-        {"handled", counters.messages.handled},
+        {"handled", counters.hook.runs[HookEventKind::kMessageReceived]},
         {"dropped",
          {{"no-hook", counters.messages.dropped_no_hook},
           {"after-close", counters.messages.dropped_after_close}}}}},

@@ -60,13 +60,12 @@ struct Counters {
     std::uint64_t received = 0;  // frames (raw mode: chunks) from subscribers
     std::uint64_t bytes = 0;
     std::uint64_t discarded_bytes = 0;      // thrown away by bad_frame: discard
-    std::uint64_t handled = 0;              // run through the script
     std::uint64_t dropped_no_hook = 0;      // no script or no route is there to hear them
     std::uint64_t dropped_after_close = 0;  // a hook had closed their connection
   } messages;
 
   struct {
-    ReasonCounts<HookEventKind> runs;
+    ReasonCounts<HookEventKind> runs;  // for message-received: the messages that were handled
     ReasonCounts<HookOutcome> failed;  // error, timeout, memory
     struct {
       std::uint64_t relay = 0;

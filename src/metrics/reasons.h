@@ -85,6 +85,10 @@ enum class HookOutcome : std::uint8_t {
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(HookOutcome::kCount)>
     kHookOutcomeNames{"done", "no-route", "error", "timeout", "memory"};
 
+inline constexpr bool Failed(HookOutcome outcome) {
+  return outcome != HookOutcome::kDone && outcome != HookOutcome::kNoRoute;
+}
+
 // The CODE of an `error CODE TEXT` answer to a producer's request.
 enum class ErrorCode : std::uint8_t {
   kUnknownVerb,

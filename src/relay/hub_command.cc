@@ -39,28 +39,19 @@ std::size_t Hub::Apply(const Command& command) {
 }
 
 void Hub::CountCommand(const Command& command) {
-  counters_.messages.handled += command.runs;
+  auto& hook = counters_.hook;
+  hook.runs[HookEventKind::kMessageReceived] += command.runs;
+  if (command.event != HookEventKind::kMessageReceived &&
+      command.outcome != HookOutcome::kNoRoute) {
+    ++hook.runs[command.event];
+  }
+  if (Failed(command.outcome)) ++hook.failed[command.outcome];
   counters_.messages.dropped_no_hook += command.dropped_no_hook;
   counters_.messages.dropped_after_close += command.dropped_after_close;
-  if (command.event != HookEventKind::kMessageReceived) {
-    counters_.hook.runs[command.event] += command.outcome != HookOutcome::kNoRoute ? 1 : 0;
-  }
-  counters_.hook.runs[HookEventKind::kMessageReceived] += command.runs;
-  switch (command.outcome) {
-    case HookOutcome::kError:
-    case HookOutcome::kTimeout:
-    case HookOutcome::kMemory:
-      ++counters_.hook.failed[command.outcome];
-      break;
-    case HookOutcome::kDone:
-    case HookOutcome::kNoRoute:
-    case HookOutcome::kCount:
-      break;
-  }
 }
 
 void Hub::Decide(Connection& connection, const Command& command) {
-  if (command.outcome != HookOutcome::kDone && command.outcome != HookOutcome::kNoRoute) {
+  if (Failed(command.outcome)) {
     Refuse(connection, CloseReason::kHookError);
     return;
   }

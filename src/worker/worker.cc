@@ -99,8 +99,7 @@ bool Worker::Do(task::ConnectionNew& task) {
   command.event = HookEventKind::kConnectionNew;
   command.outcome = Run(EventOf(command.event, task.origin), slot, command.verdict, Clock::now());
   // The hub closes a connection whose hook failed here.
-  if (command.outcome != HookOutcome::kDone && command.outcome != HookOutcome::kNoRoute)
-    slot.closed = true;
+  if (Failed(command.outcome)) slot.closed = true;
   return Report(std::move(command));
 }
 
