@@ -94,6 +94,7 @@ void TakeOver(const Config& next, Config& config) {
   config.producer.max_connections = next.producer.max_connections;
   config.producer.allow = next.producer.allow;
   config.slow_subscriber = next.slow_subscriber;
+  config.async = next.async;
   config.log.level = next.log.level;
   config.drain = next.drain;
 }
@@ -178,7 +179,7 @@ Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::uniq
       config_(std::move(config)),
       hub_(loop_, config_, counters_),
       commands_(loop_),
-      workers_(commands_, std::max(config_.workers, std::uint32_t{1})),
+      workers_(commands_, hub_.suspended(), std::max(config_.workers, std::uint32_t{1})),
       hook_loader_(loop_),
       producers_(loop_, hub_, config_, counters_, std::move(activated.producer)),
       subscribers_(loop_, hub_, workers_, config_, counters_, std::move(activated.subscriber)),

@@ -13,6 +13,8 @@
 #include <variant>
 #include <vector>
 
+#include "evrelay/ids.h"
+
 namespace evrelay {
 
 namespace action {
@@ -29,6 +31,11 @@ struct Unicast {  // to the lowest conidx that has the tag
   std::string evdata;
   std::string etag;
 };
+// Ends the suspended request that the hook has claimed; its producer gets the data.
+struct Resume {
+  SuspendedId request;
+  std::string evdata;
+};
 // These concern the connection whose event the hook ran for.
 struct Reply {
   std::string evdata;
@@ -40,8 +47,8 @@ struct SetTag {
 
 }  // namespace action
 
-using Action = std::variant<action::Relay, action::Multicast, action::Unicast, action::Reply,
-                            action::Close, action::SetTag>;
+using Action = std::variant<action::Relay, action::Multicast, action::Unicast, action::Resume,
+                            action::Reply, action::Close, action::SetTag>;
 
 // Bytes that a tag may have.
 inline constexpr std::size_t kMaxTag = 63;

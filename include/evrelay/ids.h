@@ -18,6 +18,15 @@ struct ConnectionId {
   friend bool operator==(const ConnectionId&, const ConnectionId&) = default;
 };
 
+// A suspended request: its slot (INDEX on the wire) and the random number (LABEL, never 0) that
+// tells it from all others that have had the slot.
+struct SuspendedId {
+  std::uint32_t index = 0;
+  std::uint32_t label = 0;
+
+  friend bool operator==(const SuspendedId&, const SuspendedId&) = default;
+};
+
 // A place in the broadcast log: bytes relayed since the start. Only grows.
 using Position = std::uint64_t;
 

@@ -60,6 +60,11 @@ struct SlowSubscriberConfig {
   std::chrono::milliseconds stall_timeout{30'000};
 };
 
+struct AsyncConfig {
+  std::chrono::milliseconds timeout{30'000};  // of a suspended request that names none
+  std::uint32_t max_suspended = 10'000;       // of all producers; each may hold a quarter
+};
+
 struct LogConfig {
   LogLevel level = LogLevel::kInfo;
   std::string target = "stderr";  // stderr | syslog | journald | a file's absolute path
@@ -80,6 +85,7 @@ struct Config {
   ProducerConfig producer;
   ControlConfig control;
   SlowSubscriberConfig slow_subscriber;
+  AsyncConfig async;
   LogConfig log;
   std::chrono::milliseconds drain{10'000};
 };

@@ -12,6 +12,7 @@
 #include "config/errors.h"
 #include "config/values.h"
 #include "config/yaml_tree.h"
+#include "metrics/reasons.h"
 
 namespace evrelay {
 namespace {
@@ -51,14 +52,16 @@ std::string ReadAddress(const TreeNode& node, std::vector<std::string>& to) {
   return {};
 }
 
-constexpr char kVerbs[] = "a list of relay and ping";
+std::string Verbs() {
+  return "a list of " + Joined({kVerbNames.begin(), kVerbNames.end()}, " and ");
+}
 
 // Adds one verb to `to`.
 std::string ReadVerb(const TreeNode& node, std::vector<std::string>& to) {
-  std::string error = ScalarError(node, kVerbs);
+  std::string error = ScalarError(node, Verbs());
   if (!error.empty()) return error;
-  if (node.text != "relay" && node.text != "ping") {
-    return Quoted(node.text) + " is not a verb; give " + kVerbs;
+  if (std::ranges::find(kVerbNames, node.text) == kVerbNames.end()) {
+    return Quoted(node.text) + " is not a verb; give " + Verbs();
   }
   if (std::ranges::find(to, node.text) != to.end()) {
     return Quoted(node.text) + " is given twice; give it once";
@@ -127,6 +130,11 @@ class Reader {
                                                            {"skip", SlowPolicy::kSkip},
                                                            {"block", SlowPolicy::kBlock}})},
                     {"stall_timeout", TimeInto(c.slow_subscriber.stall_timeout, milliseconds(1))},
+                }),
+        Section("async",
+                {
+                    {"timeout", TimeInto(c.async.timeout, milliseconds(1), std::chrono::hours(1))},
+                    {"max_suspended", NumberInto(c.async.max_suspended, 1, 1'000'000)},
                 }),
         Section("log",
                 {
@@ -253,10 +261,10 @@ class Reader {
   }
 
   std::string ReadVerbs(const TreeNode& node, std::vector<std::string>& to) {
-    if (node.kind != TreeNode::Kind::kList) return Found(node) + "; give " + kVerbs;
+    if (node.kind != TreeNode::Kind::kList) return Found(node) + "; give " + Verbs();
     // An empty list reads like "nothing allowed"; to the rule it would mean everything.
     if (node.items.empty()) {
-      return std::string("an empty list; give ") + kVerbs + ", or leave verbs out for all";
+      return "an empty list; give " + Verbs() + ", or leave verbs out for all";
     }
     for (const TreeNode* entry : node.items) {
       Read(*entry, "producer.allow.verbs", [&](const TreeNode& n) { return ReadVerb(n, to); });

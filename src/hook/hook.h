@@ -14,6 +14,17 @@
 
 namespace evrelay {
 
+// The requests that wait to be resumed. May be called on any thread.
+class Claims {
+ public:
+  // True to one caller only: what it wants is to be in its verdict, or given back.
+  virtual bool Claim(SuspendedId request) noexcept = 0;
+  virtual void GiveBack(SuspendedId request) noexcept = 0;
+
+ protected:
+  ~Claims() = default;
+};
+
 // Values and views that hold for the call.
 struct HookEvent {
   HookEventKind kind = HookEventKind::kMessageReceived;
@@ -23,6 +34,7 @@ struct HookEvent {
   std::string_view tag;                    // of the connection, as earlier hooks have set it
   std::string_view msg;                    // kMessageReceived
   CloseReason reason = CloseReason::kEof;  // kConnectionClosed
+  Claims* claims = nullptr;                // null: no request waits
 };
 
 class Hook {
@@ -30,7 +42,8 @@ class Hook {
   virtual ~Hook() = default;
 
   // Runs for one event. `verdict` is empty before; it counts only when kDone is returned, and is
-  // empty after any other outcome. Failures have been logged when this returns.
+  // empty after any other outcome: then its claims have been given back. Failures have been logged
+  // when this returns.
   virtual HookOutcome Run(const HookEvent& event, Verdict& verdict) noexcept = 0;
 
   // It has something for this event. Not while it runs.

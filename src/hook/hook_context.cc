@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace evrelay {
 
@@ -17,6 +18,20 @@ bool HookContext::Multicast(std::string_view evdata, std::string_view etag) noex
 
 bool HookContext::Unicast(std::string_view evdata, std::string_view etag) noexcept {
   return IsEvent(evdata) && IsTag(etag) && Add<action::Unicast>(evdata, etag);
+}
+
+bool HookContext::Resume(SuspendedId request, std::string_view evdata) noexcept {
+  if (event_ == nullptr || event_->claims == nullptr || !IsEvent(evdata)) return false;
+  bool claimed = false;
+  try {
+    action::Resume resume{request, std::string(evdata)};
+    claimed = event_->claims->Claim(request);
+    if (claimed && verdict_->Add(std::move(resume), evdata.size())) return true;
+  } catch (const std::bad_alloc&) {
+    // As if it had no place in the verdict.
+  }
+  if (claimed) event_->claims->GiveBack(request);
+  return false;
 }
 
 bool HookContext::Reply(std::string_view evdata) noexcept {

@@ -38,6 +38,7 @@ class HookContext {
   bool Relay(std::string_view evdata) noexcept;
   bool Multicast(std::string_view evdata, std::string_view etag) noexcept;
   bool Unicast(std::string_view evdata, std::string_view etag) noexcept;
+  bool Resume(SuspendedId request, std::string_view evdata) noexcept;
   bool Reply(std::string_view evdata) noexcept;
   bool Close() noexcept;
   bool SetTag(std::string_view etag) noexcept;

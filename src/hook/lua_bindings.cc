@@ -1,8 +1,12 @@
 #include "hook/lua_bindings.h"
 
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <new>
+#include <optional>
 #include <string>
+#include <system_error>
 
 #include "hook/log_text.h"
 #include "logging/log.h"
@@ -19,6 +23,23 @@ std::string_view StringArgument(lua_State* lua, int index) {
 
 void PushText(lua_State* lua, std::string_view text) {
   lua_pushlstring(lua, text.data(), text.size());
+}
+
+// An integer, or its decimal digits.
+std::optional<std::uint32_t> RequestNumber(lua_State* lua, int index) {
+  if (lua_type(lua, index) == LUA_TNUMBER) {
+    int whole = 0;
+    const lua_Integer number = lua_tointegerx(lua, index, &whole);
+    if (whole == 0 || number < 0 || number > UINT32_MAX) return std::nullopt;
+    return static_cast<std::uint32_t>(number);
+  }
+  if (lua_type(lua, index) != LUA_TSTRING) return std::nullopt;
+  const std::string_view text = StringArgument(lua, index);
+  std::uint32_t number = 0;
+  const char* end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, number);
+  if (read.ec != std::errc() || read.ptr != end) return std::nullopt;
+  return number;
 }
 
 template <bool (*kAction)(lua_State*)>
@@ -145,6 +166,13 @@ bool Unicast(lua_State* lua) {
   const std::string_view evdata = StringArgument(lua, 1);
   return ContextOf(lua).Unicast(evdata, StringArgument(lua, 2));
 }
+// What is no number of a request names none: such arguments come from messages.
+bool Resume(lua_State* lua) {
+  const std::string_view evdata = StringArgument(lua, 3);
+  const auto index = RequestNumber(lua, 1);
+  const auto label = RequestNumber(lua, 2);
+  return index && label && ContextOf(lua).Resume({*index, *label}, evdata);
+}
 bool Reply(lua_State* lua) { return ContextOf(lua).Reply(StringArgument(lua, 1)); }
 bool Close(lua_State* lua) { return ContextOf(lua).Close(); }
 bool SetTag(lua_State* lua) { return ContextOf(lua).SetTag(StringArgument(lua, 1)); }
@@ -171,9 +199,10 @@ void LogLine(LogLevel level, std::string_view text) noexcept {
 // `evapi` itself is empty, so that every reading and writing comes to its metatable.
 void OpenBindings(lua_State* lua, HookContext& context) {
   constexpr luaL_Reg kFunctions[] = {
-      {"relay", &Act<&Relay>}, {"multicast", &Act<&Multicast>}, {"unicast", &Act<&Unicast>},
-      {"reply", &Act<&Reply>}, {"close", &Act<&Close>},         {"set_tag", &Act<&SetTag>},
-      {nullptr, nullptr},
+      {"relay", &Act<&Relay>},     {"multicast", &Act<&Multicast>},
+      {"unicast", &Act<&Unicast>}, {"reply", &Act<&Reply>},
+      {"close", &Act<&Close>},     {"set_tag", &Act<&SetTag>},
+      {"resume", &Act<&Resume>},   {nullptr, nullptr},
   };
   lua_newtable(lua);
   lua_newtable(lua);

@@ -26,6 +26,7 @@ inline HookContext& ContextOf(lua_State* lua) {
 bool Relay(lua_State* lua);
 bool Multicast(lua_State* lua);
 bool Unicast(lua_State* lua);
+bool Resume(lua_State* lua);
 bool Reply(lua_State* lua);
 bool Close(lua_State* lua);
 bool SetTag(lua_State* lua);

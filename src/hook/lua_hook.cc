@@ -15,6 +15,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <variant>
 
 #include "hook/hook_context.h"
 #include "hook/log_text.h"
@@ -94,6 +95,7 @@ class LuaHook final : public Hook {
   static int FindFunctions(lua_State* lua);
   void CheckRoute(lua_State* lua);
 
+  static void GiveBackClaims(const HookEvent& event, const Verdict& verdict);
   void LogFailure(const HookEvent& event);
   void FreeMemory();
 
@@ -217,11 +219,20 @@ HookOutcome LuaHook::Run(const HookEvent& event, Verdict& verdict) noexcept {
   const HookOutcome outcome = state_->Call(1, 0, config_.timeout);
   context_.End();
   if (outcome != HookOutcome::kDone) {
+    GiveBackClaims(event, verdict);
     verdict.Clear();
     LogFailure(event);
   }
   if (state_->TakeRefused()) FreeMemory();
   return outcome;
+}
+
+void LuaHook::GiveBackClaims(const HookEvent& event, const Verdict& verdict) {
+  for (const Action& action : verdict.actions()) {
+    if (const auto* resume = std::get_if<action::Resume>(&action)) {
+      event.claims->GiveBack(resume->request);
+    }
+  }
 }
 
 // One line a second for each place of the script, of which so many are told apart.

@@ -100,6 +100,8 @@ void OpenKemi(lua_State* lua, HookContext& context) {
       {"relay_unicast", &Act<&Unicast>}, {"close", &Act<&Close>},
       {"set_tag", &Act<&SetTag>},        {nullptr, nullptr},
   };
+  // The third argument is the data: no routes run here, so it tells the producer where to go on.
+  constexpr luaL_Reg kTransaction[] = {{"t_continue", &Act<&Resume>}, {nullptr, nullptr}};
   constexpr luaL_Reg kVariables[] = {
       {"get", &Get},        {"gete", &GetOrEmpty}, {"getw", &GetOrWord},
       {"is_null", &IsNull}, {nullptr, nullptr},
@@ -117,6 +119,7 @@ void OpenKemi(lua_State* lua, HookContext& context) {
   };
   luaL_newlib(lua, kLog);
   AddTable(lua, context, "evapi", kEvapi);
+  AddTable(lua, context, "tmx", kTransaction);
   AddTable(lua, context, "pv", kVariables);
   AddTable(lua, context, "x", kExecution);
   lua_setglobal(lua, "KSR");

@@ -4,8 +4,9 @@
 // Invariant (the books balance), whenever the loop is between two turns:
 //   deliveries.due == deliveries.written + deliveries queued + sum(deliveries.dropped)
 // where `due` grows by the number of subscribers for every event, and queued is what the
-// subscribers' outboxes still hold. Likewise every message that was received is handled, dropped,
-// or on its way through a worker.
+// subscribers' outboxes still hold. Likewise
+//   messages.received == hook.runs[message-received] + messages.dropped_… + messages.unhandled
+//   async.suspended == async.resumed + expired + drained + abandoned + requests that wait now
 
 #ifndef EVRELAY_METRICS_COUNTERS_H_
 #define EVRELAY_METRICS_COUNTERS_H_
@@ -59,6 +60,7 @@ struct Counters {
   struct {
     std::uint64_t received = 0;  // frames (raw mode: chunks) from subscribers
     std::uint64_t bytes = 0;
+    std::uint64_t unhandled = 0;            // now: on their way through a worker
     std::uint64_t discarded_bytes = 0;      // thrown away by bad_frame: discard
     std::uint64_t dropped_no_hook = 0;      // no script or no route is there to hear them
     std::uint64_t dropped_after_close = 0;  // a hook had closed their connection
@@ -71,19 +73,29 @@ struct Counters {
       std::uint64_t relay = 0;
       std::uint64_t multicast = 0;
       std::uint64_t unicast = 0;
+      std::uint64_t resume = 0;
       std::uint64_t reply = 0;
       std::uint64_t close = 0;
       std::uint64_t set_tag = 0;
-    } actions;                        // of verdicts that were applied
-    std::uint64_t stale_actions = 0;  // replies, closes, tags whose connection was gone by then
+    } actions;  // of verdicts that were applied
+    // Replies, closes, tags, resumes whose connection or request had ended by then.
+    std::uint64_t stale_actions = 0;
   } hook;
 
   struct {
-    std::uint64_t relay = 0;
-    std::uint64_t ping = 0;
+    ReasonCounts<Verb> accepted;      // answered otherwise than by an error
     ReasonCounts<ErrorCode> errors;   // `error CODE` answers given
     std::uint64_t undeliverable = 0;  // answers whose producer was gone
   } requests;
+
+  // Suspended requests: each ends in one of the four ways.
+  struct {
+    std::uint64_t suspended = 0;
+    std::uint64_t resumed = 0;
+    std::uint64_t expired = 0;
+    std::uint64_t drained = 0;    // evrelay was stopping
+    std::uint64_t abandoned = 0;  // its producer was gone; also counted in requests.undeliverable
+  } async;
 
   struct {
     std::uint64_t turns = 0;         // times the loop went round

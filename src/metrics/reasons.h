@@ -26,6 +26,7 @@ enum class CloseReason : std::uint8_t {
   kForbidden,     // a producer sent an event that producer.allow denies
   kSlowProducer,  // a producer does not read its answers
   kDrain,         // evrelay is stopping
+  kAdmin,         // the operator closed it
   kCount,
 };
 
@@ -33,7 +34,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(CloseReas
     kCloseReasonNames{"eof",        "reset",           "hook",     "admission",
                       "hook-error", "slow-subscriber", "stalled",  "truncated",
                       "bad-size",   "bad-type",        "bad-list", "too-big",
-                      "forbidden",  "slow-producer",   "drain"};
+                      "forbidden",  "slow-producer",   "drain",    "admin"};
 
 // Why a frame that was due to a subscriber was never wholly handed to the kernel.
 enum class DropReason : std::uint8_t {
@@ -60,6 +61,21 @@ enum class RefuseReason : std::uint8_t {
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
     kRefuseReasonNames{"full", "no-files"};
+
+// What a producer can ask for, in the words of the wire; also those of producer.allow's `verbs`.
+enum class Verb : std::uint8_t {
+  kRelay,
+  kMulticast,
+  kUnicast,
+  kAsyncRelay,
+  kAsyncMulticast,
+  kAsyncUnicast,
+  kPing,
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> kVerbNames{
+    "relay", "multicast", "unicast", "async_relay", "async_multicast", "async_unicast", "ping"};
 
 // The events that a script is run for, by the names of their routes.
 enum class HookEventKind : std::uint8_t {
@@ -91,6 +107,8 @@ inline constexpr bool Failed(HookOutcome outcome) {
 
 // The CODE of an `error CODE TEXT` answer to a producer's request.
 enum class ErrorCode : std::uint8_t {
+  kNoSubscriber,  // nobody is there to get the event, or to be asked
+  kOverloaded,    // no more requests can be suspended
   kUnknownVerb,
   kBadArguments,
   kTooBig,
@@ -104,8 +122,9 @@ enum class ErrorCode : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(ErrorCode::kCount)>
-    kErrorCodeNames{"unknown-verb", "bad-arguments", "too-big",  "forbidden", "draining",
-                    "bad-size",     "bad-type",      "bad-list", "truncated"};
+    kErrorCodeNames{"no-subscriber", "overloaded", "unknown-verb", "bad-arguments",
+                    "too-big",       "forbidden",  "draining",     "bad-size",
+                    "bad-type",      "bad-list",   "truncated"};
 
 inline constexpr std::string_view Name(CloseReason r) {
   return kCloseReasonNames[static_cast<std::size_t>(r)];
@@ -116,6 +135,7 @@ inline constexpr std::string_view Name(DropReason r) {
 inline constexpr std::string_view Name(RefuseReason r) {
   return kRefuseReasonNames[static_cast<std::size_t>(r)];
 }
+inline constexpr std::string_view Name(Verb v) { return kVerbNames[static_cast<std::size_t>(v)]; }
 inline constexpr std::string_view Name(HookEventKind k) {
   return kHookEventNames[static_cast<std::size_t>(k)];
 }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <utility>
 
@@ -55,20 +56,33 @@ Producer::Producer(ProducerPort& port, UniqueFd fd)
     : port_(port),
       fd_(std::move(fd)),
       event_(port.loop_, fd_.get(), IoEvent::To<&Producer::OnReady>(this)),
+      hangup_(port.loop_, IoEvent::To<&Producer::OnHangup>(this)),
       deadline_(port.loop_, TimerEvent::To<&Producer::OnDeadline>(this)),
       peer_(ReadPeerCredentials(fd_.get())) {
   UpdatePermissions();
   UpdateWatch();
 }
 
-Producer::~Producer() { port_.counters_.requests.undeliverable += UnsentAnswers(); }
+Producer::~Producer() {
+  port_.counters_.requests.undeliverable += UnsentAnswers() + suspended_.size();
+  port_.counters_.async.abandoned += suspended_.size();
+  for (const auto& [index, label] : suspended_) port_.hub_.suspended().End({index, label});
+}
 
 void Producer::UpdatePermissions() { permissions_ = Evaluate(port_.config_.producer.allow, peer_); }
 
+bool Producer::MayHear() const {
+  if (closing_) return !ended_;
+  return port_.draining_ || (!port_.held_ && unsent() <= kPauseAnswers);
+}
+
+// A socket that takes more calls back at once: so what waits in rest_ is heard in the next turn.
 void Producer::UpdateWatch() {
-  const bool read = closing_ ? !ended_ : !port_.held_ && unsent() <= kPauseAnswers;
-  event_.Watch((read ? IoEvent::kRead : 0U) | (blocked_ ? IoEvent::kWrite : 0U));
-  if (!read) static_cast<ListHook<ReadableTag>&>(*this).Unlink();
+  const bool hears = MayHear();
+  const bool read = hears && rest_.empty();
+  const bool write = blocked_ || (hears && !rest_.empty());
+  event_.Watch((read ? IoEvent::kRead : 0U) | (write ? IoEvent::kWrite : 0U));
+  if (!hears) static_cast<ListHook<ReadableTag>&>(*this).Unlink();
 }
 
 void Producer::OnReady(unsigned ready) noexcept {
@@ -77,19 +91,28 @@ void Producer::OnReady(unsigned ready) noexcept {
     port_.answering_.PushBack(*this);
     UpdateWatch();
   }
+  const bool readable = (ready & IoEvent::kRead) != 0 || (!rest_.empty() && MayHear());
   // Read in the turn's intake, when it is this producer's turn. One that already waits keeps its
   // place.
-  if ((ready & IoEvent::kRead) != 0 && !static_cast<ListHook<ReadableTag>&>(*this).linked()) {
+  if (readable && !static_cast<ListHook<ReadableTag>&>(*this).linked()) {
     port_.newly_readable_.PushFront(*this);
   }
 }
 
 Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) {
+  if (!rest_.empty()) {
+    const std::string rest = std::exchange(rest_, {});
+    const std::size_t bytes = std::min(max, rest.size());
+    OnChunk(std::string_view(rest).substr(0, bytes));
+    if (!closing_) rest_.append(rest, bytes);
+    return {bytes, MayHear()};
+  }
   const ssize_t n = recv(fd_.get(), scratch.data(), std::min(max, scratch.size()), MSG_DONTWAIT);
   if (n < 0) {
     // An interrupted or failed read shows again in the next turn.
     if (errno == EAGAIN || errno == EINTR) return {};
     ended_ = true;
+    gone_ = true;
     BeginClose(CloseReason::kReset);
     return {};
   }
@@ -99,7 +122,7 @@ Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) {
   }
   const auto bytes = static_cast<std::size_t>(n);
   if (!closing_) OnChunk({scratch.data(), bytes});
-  return {bytes, bytes == std::min(max, scratch.size())};
+  return {bytes, bytes == std::min(max, scratch.size()) && MayHear()};
 }
 
 void Producer::OnEnd() {
@@ -116,6 +139,10 @@ void Producer::OnChunk(std::string_view chunk) {
       .data = port_.config_.max_event,
       .list = std::int64_t{port_.config_.max_event} + std::int64_t{kListOverhead}};
   while (!closing_) {
+    if (!MayHear()) {
+      rest_ = chunk;
+      return;
+    }
     const FrameReader::Item item = reader_.NextRun(chunk, limits);
     switch (item.kind) {
       case FrameReader::Kind::kMore:
@@ -165,16 +192,96 @@ void Producer::OnRequest(std::string_view payload) {
     AnswerError(ErrorCode::kForbidden, "producer.allow denies this verb to this peer");
     return;
   }
+  Answer(request);
+  port_.answering_.PushBack(*this);
+}
+
+void Producer::Answer(const Request& request) {
+  Hub& hub = port_.hub_;
   switch (request.verb) {
     case Verb::kRelay:
-      ++port_.counters_.requests.relay;
-      AppendOk(answers_, port_.hub_.Relay(request.evdata));
+      AppendOk(answers_, hub.Relay(request.evdata));
       break;
+    case Verb::kMulticast:
+      AppendOk(answers_, hub.Multicast(request.evdata, request.etag));
+      break;
+    case Verb::kUnicast:
+      if (hub.Unicast(request.evdata, request.etag) == 0) {
+        AnswerError(ErrorCode::kNoSubscriber, "no subscriber has this tag");
+        return;
+      }
+      AppendOk(answers_, 1);
+      break;
+    case Verb::kAsyncRelay:
+    case Verb::kAsyncMulticast:
+    case Verb::kAsyncUnicast: {
+      const std::optional<SuspendedId> id = Suspend(request);
+      if (!id) return;
+      const std::string event = FillPlaceholders(request.evdata, *id);
+      if (request.verb == Verb::kAsyncRelay) hub.Relay(event);
+      if (request.verb == Verb::kAsyncMulticast) hub.Multicast(event, request.etag);
+      if (request.verb == Verb::kAsyncUnicast) hub.Unicast(event, request.etag);
+      break;
+    }
     case Verb::kPing:
-      ++port_.counters_.requests.ping;
       AppendOk(answers_);
       break;
+    case Verb::kCount:
+      assert(false);
   }
+  ++port_.counters_.requests.accepted[request.verb];
+}
+
+std::optional<SuspendedId> Producer::Suspend(const Request& request) {
+  Hub& hub = port_.hub_;
+  const AsyncConfig& async = port_.config_.async;
+  if (request.verb == Verb::kAsyncRelay ? !hub.AnySubscriber() : !hub.AnySubscriber(request.etag)) {
+    AnswerError(ErrorCode::kNoSubscriber, request.verb == Verb::kAsyncRelay
+                                              ? "no subscriber is there to be asked"
+                                              : "no subscriber has this tag");
+    return std::nullopt;
+  }
+  if (hub.suspended().size() >= async.max_suspended) {
+    AnswerError(ErrorCode::kOverloaded,
+                "as many requests are suspended as async.max_suspended "
+                "allows");
+    return std::nullopt;
+  }
+  if (suspended_.size() >= std::max(async.max_suspended / 4, std::uint32_t{1})) {
+    AnswerError(ErrorCode::kOverloaded,
+                "this producer has a quarter of async.max_suspended, which is its share");
+    return std::nullopt;
+  }
+  const SuspendedId id = hub.Suspend(*this, request.timeout.value_or(async.timeout));
+  suspended_.emplace(id.index, id.label);
+  AppendSuspended(answers_, id);
+  return id;
+}
+
+void Producer::OnResumed(SuspendedId request, std::string_view data) noexcept {
+  AppendResumed(answers_, request, data);
+  OnFinalAnswer(request);
+}
+
+void Producer::OnExpired(SuspendedId request) noexcept {
+  AppendExpired(answers_, request);
+  OnFinalAnswer(request);
+}
+
+void Producer::EndSuspended() {
+  while (!suspended_.empty()) {
+    const SuspendedId request{suspended_.begin()->first, suspended_.begin()->second};
+    port_.hub_.suspended().End(request);
+    ++port_.counters_.async.drained;
+    ++port_.counters_.requests.errors[ErrorCode::kDraining];
+    AppendDraining(answers_, request);
+    OnFinalAnswer(request);
+  }
+}
+
+void Producer::OnFinalAnswer(SuspendedId request) {
+  suspended_.erase(request.index);
+  if (closing_ && suspended_.empty()) deadline_.Schedule(kClosingTime);
   port_.answering_.PushBack(*this);
 }
 
@@ -191,6 +298,7 @@ void Producer::AnswerError(ErrorCode code, std::string_view text) {
 }
 
 bool Producer::SendAnswers() {
+  if (gone_) return false;
   while (unsent() != 0) {
     const ssize_t n =
         send(fd_.get(), answers_.data() + answers_sent_, unsent(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -201,7 +309,7 @@ bool Producer::SendAnswers() {
       return false;
     }
     answers_sent_ += static_cast<std::size_t>(n);
-    if (closing_) deadline_.Schedule(kClosingTime);
+    if (closing_ && suspended_.empty()) deadline_.Schedule(kClosingTime);
   }
   blocked_ = unsent() != 0;
   if (unsent() > kMaxAnswers) {
@@ -209,7 +317,7 @@ bool Producer::SendAnswers() {
     return false;
   }
   if (!blocked_ || answers_sent_ > kPauseAnswers) ForgetSentAnswers();
-  if (!blocked_ && closing_) {
+  if (!blocked_ && closing_ && suspended_.empty()) {
     if (ended_ || port_.draining_) return false;
     // Unread input would turn the close into a reset: it is read and thrown away instead.
     shutdown(fd_.get(), SHUT_WR);
@@ -248,8 +356,10 @@ void Producer::BeginClose(CloseReason reason) {
       static LogLimit limit;
       LogWarnLimited(limit, kLogger, "{} is closed: {}", Peer(), Name(reason));
     }
-    deadline_.Schedule(kClosingTime);
+    rest_.clear();
+    if (suspended_.empty()) deadline_.Schedule(kClosingTime);
   }
+  if (ended_ && !suspended_.empty()) hangup_.Watch(fd_.get());
   UpdateWatch();
   port_.answering_.PushBack(*this);
 }
@@ -264,6 +374,8 @@ std::uint64_t Producer::UnsentAnswers() const {
 }
 
 void Producer::OnDeadline() noexcept { port_.Destroy(*this); }
+
+void Producer::OnHangup(unsigned) noexcept { port_.Destroy(*this); }
 
 std::string Producer::Peer() const {
   if (!peer_) return "a producer";

@@ -2,9 +2,14 @@
 // requests, each answered by one list frame, in order.
 //
 // Life: open; closing once it has ended its side, broken the protocol or the relay drains: then its
-// answers are still written, its input is thrown away until it ends its side too, and it is
-// destroyed. Memory: unread answers above kPauseAnswers pause its reading, above kMaxAnswers it is
-// destroyed; one unfinished frame. Thread safety: none; the loop thread.
+// answers are still written, those to its suspended requests included, its input is thrown away
+// until it ends its side too, and it is destroyed. A request that is still suspended when it is
+// destroyed ends without an answer.
+//
+// Memory: unread answers above kPauseAnswers pause its requests, so they are passed by one answer
+// at most; final answers of suspended requests add to them, and above kMaxAnswers it is destroyed.
+// One unfinished frame, one read that waits for answers to be read. Thread safety: none; the loop
+// thread.
 
 #ifndef EVRELAY_PRODUCER_PRODUCER_H_
 #define EVRELAY_PRODUCER_PRODUCER_H_
@@ -14,10 +19,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "codec/framing.h"
 #include "codec/request.h"
 #include "config/config.h"
+#include "event/hangup_event.h"
 #include "event/io_event.h"
 #include "event/loop.h"
 #include "event/timer_event.h"
@@ -25,6 +32,7 @@
 #include "net/peer_credentials.h"
 #include "producer/allow.h"
 #include "relay/hub.h"
+#include "relay/suspended_table.h"
 #include "util/intrusive_list.h"
 #include "util/unique_fd.h"
 
@@ -35,9 +43,10 @@ struct AllProducersTag;
 struct ReadableTag;
 struct AnsweringTag;
 
-class Producer : public ListHook<AllProducersTag>,
-                 public ListHook<ReadableTag>,
-                 public ListHook<AnsweringTag> {
+class Producer final : public ListHook<AllProducersTag>,
+                       public ListHook<ReadableTag>,
+                       public ListHook<AnsweringTag>,
+                       private Requester {
  public:
   static constexpr std::size_t kPauseAnswers = 1024 * 1024;
   static constexpr std::size_t kMaxAnswers = 4 * 1024 * 1024;
@@ -58,6 +67,9 @@ class Producer : public ListHook<AllProducersTag>,
   // Closing begins: nothing that still arrives is heard.
   void BeginClose(CloseReason reason);
 
+  // Answers its suspended requests: the relay drains.
+  void EndSuspended();
+
   // Something outside has changed that decides whether it is read.
   void UpdateWatch();
   // producer.allow has changed.
@@ -69,6 +81,13 @@ class Producer : public ListHook<AllProducersTag>,
   void OnReady(unsigned ready) noexcept;
   void OnChunk(std::string_view chunk);
   void OnRequest(std::string_view payload);
+  void Answer(const Request& request);
+  // Answers `suspended …`, or why not. None: not suspended.
+  std::optional<SuspendedId> Suspend(const Request& request);
+  void OnResumed(SuspendedId request, std::string_view data) noexcept override;
+  void OnExpired(SuspendedId request) noexcept override;
+  // A final answer has been appended.
+  void OnFinalAnswer(SuspendedId request);
   // False: producer.allow denies events to this peer, and it is being closed.
   bool MayRelay(std::uint64_t events);
   void OnProtocolError(netstring::Error error);
@@ -79,20 +98,27 @@ class Producer : public ListHook<AllProducersTag>,
   std::size_t FirstUnsentAnswer() const;
   void ForgetSentAnswers();
   std::uint64_t UnsentAnswers() const;
+  // Its requests may be heard; those in rest_ come before what is to be read.
+  bool MayHear() const;
   void OnDeadline() noexcept;
+  void OnHangup(unsigned ready) noexcept;
   std::string Peer() const;
 
   ProducerPort& port_;
   UniqueFd fd_;
   IoEvent event_;
-  TimerEvent deadline_;  // closing: when patience ends
+  HangupEvent hangup_;   // closing, when no more is read
+  TimerEvent deadline_;  // closing, with nothing suspended: when patience ends
   std::optional<PeerCredentials> peer_;
   Permissions permissions_;
   FrameReader reader_;
-  std::string answers_;           // whole list frames
-  std::size_t answers_sent_ = 0;  // bytes of answers_
-  bool blocked_ = false;          // the socket takes no more answers
-  bool ended_ = false;            // its EOF has been read
+  std::string rest_;  // was read, and waits until answers have been read
+  std::unordered_map<std::uint32_t, std::uint32_t> suspended_;  // index → label
+  std::string answers_;                                         // whole list frames
+  std::size_t answers_sent_ = 0;                                // bytes of answers_
+  bool blocked_ = false;                                        // the socket takes no more answers
+  bool ended_ = false;                                          // its EOF has been read
+  bool gone_ = false;                                           // the connection broke
   bool closing_ = false;
 };
 

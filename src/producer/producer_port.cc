@@ -84,6 +84,7 @@ void ProducerPort::Drain() {
       if (!read.more) break;
       budget -= read.bytes;
     }
+    producer.EndSuspended();
     producer.BeginClose(CloseReason::kDrain);
   }
 }

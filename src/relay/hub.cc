@@ -13,7 +13,8 @@ Hub::Hub(Loop& loop, const Config& config, Counters& counters)
       counters_(counters),
       log_(config.netstring_format ? BroadcastLog::Format::kNetstring : BroadcastLog::Format::kRaw),
       deadline_(loop, TimerEvent::To<&Hub::OnDeadline>(this)),
-      stalled_(loop, TimerEvent::To<&Hub::OnStalled>(this)) {}
+      stalled_(loop, TimerEvent::To<&Hub::OnStalled>(this)),
+      expiry_(loop, TimerEvent::To<&Hub::OnExpiry>(this)) {}
 
 Hub::~Hub() {
   for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_, &lingering_}) {

@@ -38,6 +38,7 @@
 #include "relay/command.h"
 #include "relay/connection.h"
 #include "relay/connection_table.h"
+#include "relay/suspended_table.h"
 #include "relay/tag_index.h"
 #include "util/intrusive_list.h"
 
@@ -76,6 +77,16 @@ class Hub {
   // number of subscribers it was queued for.
   std::size_t Multicast(std::string_view payload, std::string_view tag);
   std::size_t Unicast(std::string_view payload, std::string_view tag);
+
+  // Whether Relay, or Multicast and Unicast with this tag, would reach anybody.
+  bool AnySubscriber() const { return live_ != 0; }
+  bool AnySubscriber(std::string_view tag) const { return tags_.Find(tag) != nullptr; }
+
+  // Begins to wait for a hook to resume a request; the requester hears of the end, unless it Ends
+  // the request itself.
+  SuspendedId Suspend(Requester& requester, std::chrono::milliseconds timeout);
+  // Also what hooks claim from.
+  SuspendedTable& suspended() { return suspended_; }
 
   // Carries out what a worker says, wholly: no other event comes between its actions. Returns
   // the bytes of direct frames' places that this took: a multicast has one for each member.
@@ -147,6 +158,9 @@ class Hub {
   void DropShare(Connection& connection);
   void Execute(ConnectionId id, const Action& action);
   void CountCommand(const Command& command);
+  void Resume(const action::Resume& resume);
+  void ScheduleExpiry();
+  void OnExpiry() noexcept;
   void AnnounceEnd(Connection& connection, CloseReason reason);
   // Ends a live connection in good order: what is due now will be sent, then comes EOF.
   void BeginClose(Connection& connection, CloseReason reason);
@@ -174,6 +188,7 @@ class Hub {
   BroadcastLog log_;
   ConnectionTable table_;
   TagIndex tags_;
+  SuspendedTable suspended_;
   SendQueue admitting_;  // this and the next four own their members
   SendQueue caught_up_;
   SendQueue due_;
@@ -192,6 +207,8 @@ class Hub {
   Clock::time_point probed_at_{};
   TimerEvent deadline_;
   TimerEvent stalled_;
+  TimerEvent expiry_;  // when it is scheduled, expiry_at_ says for when
+  Clock::time_point expiry_at_;
 };
 
 }  // namespace evrelay

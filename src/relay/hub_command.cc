@@ -20,6 +20,8 @@ Overloaded(Cases...) -> Overloaded<Cases...>;
 std::size_t Hub::Apply(const Command& command) {
   const std::uint64_t pushed_before = pushed_;
   CountCommand(command);
+  // It may have given back a claim whose request's deadline is over.
+  if (Failed(command.outcome)) ScheduleExpiry();
   if (Connection* connection = table_.Find(command.connection)) {
     if (command.messages != 0) connection->OnHandled(command.messages, command.bytes);
     if (connection->state_ == Connection::State::kAdmitting &&
@@ -46,6 +48,7 @@ void Hub::CountCommand(const Command& command) {
     ++hook.runs[command.event];
   }
   if (Failed(command.outcome)) ++hook.failed[command.outcome];
+  counters_.messages.unhandled -= command.messages;
   counters_.messages.dropped_no_hook += command.dropped_no_hook;
   counters_.messages.dropped_after_close += command.dropped_after_close;
 }
@@ -100,6 +103,10 @@ void Hub::Execute(ConnectionId id, const Action& action) {
                  [&](const action::Unicast& unicast) {
                    ++actions.unicast;
                    Unicast(unicast.evdata, unicast.etag);
+                 },
+                 [&](const action::Resume& resume) {
+                   ++actions.resume;
+                   Resume(resume);
                  },
                  [&](const action::Reply& reply) {
                    ++actions.reply;

@@ -213,6 +213,7 @@ void Subscriber::OnMessages(MessageBatch messages) {
     counters.dropped_no_hook += messages.size();
     return;
   }
+  counters.unhandled += messages.size();
   unhandled_ += static_cast<std::uint32_t>(messages.size());
   unhandled_bytes_ += messages.bytes();
   context_.workers.MessagesReceived(origin(), std::move(messages));

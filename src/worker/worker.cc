@@ -38,8 +38,13 @@ HookEvent EventOf(HookEventKind kind, const Origin& origin) {
 
 }  // namespace
 
-Worker::Worker(Mailbox<Command>& mailbox, std::size_t index, std::size_t workers)
-    : mailbox_(mailbox), index_(index), workers_(workers), ended_(end_.get_future()) {}
+Worker::Worker(Mailbox<Command>& mailbox, SuspendedTable& suspended, std::size_t index,
+               std::size_t workers)
+    : mailbox_(mailbox),
+      suspended_(suspended),
+      index_(index),
+      workers_(workers),
+      ended_(end_.get_future()) {}
 
 Worker::~Worker() { assert(!thread_.joinable()); }
 
@@ -171,6 +176,7 @@ Worker::Slot& Worker::SlotOf(ConnectionId connection) {
 HookOutcome Worker::Run(HookEvent event, Slot& slot, Verdict& verdict, Clock::time_point now) {
   if (hook_ == nullptr) return HookOutcome::kNoRoute;
   event.tag = slot.tag;
+  event.claims = this;
 
   conidx_.store(event.connection.conidx, std::memory_order_release);
   generation_.store(event.connection.generation, std::memory_order_release);

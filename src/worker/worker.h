@@ -27,18 +27,20 @@
 #include "hook/hook.h"
 #include "metrics/reasons.h"
 #include "relay/command.h"
+#include "relay/suspended_table.h"
 #include "worker/inbox.h"
 #include "worker/task.h"
 
 namespace evrelay {
 
-class Worker {
+class Worker final : private Claims {
  public:
   using Clock = std::chrono::steady_clock;
 
   // Number `index` of `workers`: its connections are those whose conidx, modulo `workers`, is
   // `index`.
-  Worker(Mailbox<Command>& mailbox, std::size_t index, std::size_t workers);
+  Worker(Mailbox<Command>& mailbox, SuspendedTable& suspended, std::size_t index,
+         std::size_t workers);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   // The thread has ended, or never begun.
@@ -85,12 +87,16 @@ class Worker {
   bool Do(task::ConnectionClosed& task);
   bool Do(task::SetHook& task);
 
+  bool Claim(SuspendedId request) noexcept override { return suspended_.Claim(request); }
+  void GiveBack(SuspendedId request) noexcept override { suspended_.GiveBack(request); }
+
   Slot& SlotOf(ConnectionId connection);
   // Runs the hook, which begins at `now`; what it did to the connection is kept in `slot`.
   HookOutcome Run(HookEvent event, Slot& slot, Verdict& verdict, Clock::time_point now);
   bool Report(Command command);
 
   Mailbox<Command>& mailbox_;
+  SuspendedTable& suspended_;
   const std::size_t index_;
   const std::size_t workers_;
 

@@ -9,10 +9,10 @@
 
 namespace evrelay {
 
-WorkerPool::WorkerPool(Mailbox<Command>& mailbox, std::size_t workers) {
+WorkerPool::WorkerPool(Mailbox<Command>& mailbox, SuspendedTable& suspended, std::size_t workers) {
   assert(workers > 0);
   for (std::size_t i = 0; i < workers; ++i)
-    workers_.push_back(std::make_unique<Worker>(mailbox, i, workers));
+    workers_.push_back(std::make_unique<Worker>(mailbox, suspended, i, workers));
 }
 
 WorkerPool::~WorkerPool() {

@@ -18,6 +18,7 @@
 #include "hook/hook.h"
 #include "metrics/reasons.h"
 #include "relay/command.h"
+#include "relay/suspended_table.h"
 #include "worker/task.h"
 
 namespace evrelay {
@@ -26,8 +27,8 @@ class Worker;
 
 class WorkerPool {
  public:
-  // `mailbox` must outlive the pool. No thread runs before the first SetHooks.
-  WorkerPool(Mailbox<Command>& mailbox, std::size_t workers);
+  // `mailbox` and `suspended` must outlive the pool. No thread runs before the first SetHooks.
+  WorkerPool(Mailbox<Command>& mailbox, SuspendedTable& suspended, std::size_t workers);
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
   // After Stop; else the mailbox must have been closed.
