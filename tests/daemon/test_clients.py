@@ -80,7 +80,7 @@ class Pub(RelayCase):
     def test_ack(self):
         self.assert_done(self.pub("--ack", "one", "two"))
         self.subscriber.expect(b"one", b"two")
-        self.assertEqual(self.relay.status()["requests"]["relay"], 2)
+        self.assertEqual(self.relay.status()["requests"]["accepted"]["relay"], 2)
         self.assert_done(self.pub("--ack", stdin=b"three\nfour\n"))
         self.subscriber.expect(b"three", b"four")
 

@@ -119,7 +119,7 @@ class Relaying(RelayCase):
         self.assertEqual(status["subscribers"]["live"], 4)
         self.assertEqual(status["subscribers"]["accepted"], 4)
         self.assertEqual(status["producers"]["connected"], 1)
-        self.assertEqual(status["requests"]["relay"], 1)
+        self.assertEqual(status["requests"]["accepted"]["relay"], 1)
         self.assertEqual(status["state"], "running")
         self.assertEqual(status["pid"], relay.pid)
         self.assertEqual(status["producer_socket"], relay.producer_path)

@@ -20,11 +20,11 @@ class Requests(RelayCase):
         for count in range(4):
             self.assertEqual(self.producer.request("relay", "x"), [b"ok", b"%d" % count])
             self.relay.subscriber()
-        self.assertEqual(self.relay.status()["requests"]["relay"], 4)
+        self.assertEqual(self.relay.status()["requests"]["accepted"]["relay"], 4)
 
     def test_ping(self):
         self.assertEqual(self.producer.request("ping"), [b"ok"])
-        self.assertEqual(self.relay.status()["requests"]["ping"], 1)
+        self.assertEqual(self.relay.status()["requests"]["accepted"]["ping"], 1)
 
     def test_a_data_frame_is_not_answered(self):
         self.producer.relay(b"quiet")
@@ -160,7 +160,7 @@ class UnreadAnswers(RelayCase):
 
         def stuck():
             status = relay.status()
-            handled = status["requests"]["ping"] + sum(status["requests"]["errors"].values())
+            handled = status["requests"]["accepted"]["ping"] + sum(status["requests"]["errors"].values())
             before, progress[0] = progress[0], (handled, len(producer.outgoing))
             return before == progress[0] or not status["producers"]["connected"]
 
@@ -190,7 +190,7 @@ class UnreadAnswers(RelayCase):
         producer.half_close()
         producer.expect_end("eof")
         self.assertEqual(producer.answers, [[b"ok"]] * asked)
-        self.assertEqual(relay.status()["requests"]["ping"], asked)
+        self.assertEqual(relay.status()["requests"]["accepted"]["ping"], asked)
 
     def test_unread_answers_are_bounded_whatever_they_say(self):
         """Answers many times longer than their requests: read pauses or it ends, slow-producer."""

@@ -251,7 +251,7 @@ class Block(SlowSubscriberCase):
         event = b"x" * (60 * KIB)
         producer.send(wire.list_frame("relay", event) * 60)
         producer.pump(lambda: relay.status()["loop"]["holds"] > 0)
-        self.assertLess(relay.status()["requests"]["relay"], 60)
+        self.assertLess(relay.status()["requests"]["accepted"]["relay"], 60)
         stalled.paused = False
         pump([producer, stalled], lambda: len(producer.answers) == 60)
         self.assertEqual(producer.answers, [[b"ok", b"1"]] * 60)

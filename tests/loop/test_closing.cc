@@ -275,7 +275,7 @@ TEST_CASE("drain: producers are heard once more, subscribers get all that was du
   CHECK(EndOf(relay, asking) == Peer::End::kEof);
   CHECK(asking.received.find("8:draining,") != std::string::npos);
   CHECK(relay.counters.requests.errors[ErrorCode::kDraining] == 2);
-  CHECK(relay.counters.requests.relay == 0);
+  CHECK(relay.counters.requests.accepted[Verb::kRelay] == 0);
   CHECK(relay.counters.events.relayed == 3);
   CHECK(relay.Closed(CloseReason::kDrain) == 2);
   CHECK(relay.counters.producers.closed[CloseReason::kDrain] == 2);

@@ -64,8 +64,8 @@ TEST_CASE("producers: requests are answered in order") {
         Expected{"ok", "ok 1", "error unknown-verb", "error bad-arguments", "error bad-arguments",
                  "error bad-arguments", "error bad-arguments", "error too-big", "ok 1", "ok"});
   CHECK(relay.Receive(subscriber) == "3:one," + netstring::Encode(std::string(100, 'x')));
-  CHECK(relay.counters.requests.ping == 2);
-  CHECK(relay.counters.requests.relay == 2);
+  CHECK(relay.counters.requests.accepted[Verb::kPing] == 2);
+  CHECK(relay.counters.requests.accepted[Verb::kRelay] == 2);
   CHECK(relay.counters.requests.errors.total() == 6);
   CHECK(relay.counters.requests.errors[ErrorCode::kBadArguments] == 4);
   CHECK(relay.producers.connections() == 1);
@@ -180,7 +180,7 @@ TEST_CASE("producers: unread answers pause reading, and only that producer's") {
   for (std::size_t i = 0; i < kCount; ++i) requests += "7:4:ping,]";
   std::size_t fed = relay.Feed(producer, requests);
   CHECK(fed < requests.size());
-  const std::uint64_t answered = relay.counters.requests.ping;
+  const std::uint64_t answered = relay.counters.requests.accepted[Verb::kPing];
   CHECK(answered * 8 > Producer::kPauseAnswers);
   CHECK(answered * 8 < Producer::kPauseAnswers + 1024 * 1024);
   CHECK(relay.counters.producers.closed.total() == 0);
@@ -188,7 +188,7 @@ TEST_CASE("producers: unread answers pause reading, and only that producer's") {
   relay.Feed(other, "3:one," + EncodeList({"ping"}));
   CHECK(relay.Receive(subscriber) == "3:one,");
   CHECK(Answers(relay.Receive(other)) == Expected{"ok"});
-  CHECK(relay.counters.requests.ping == answered + 1);
+  CHECK(relay.counters.requests.accepted[Verb::kPing] == answered + 1);
 
   SECTION("it reads again") {
     CHECK(relay.PumpUntil([&] {
@@ -196,7 +196,7 @@ TEST_CASE("producers: unread answers pause reading, and only that producer's") {
       fed += producer.Write(std::string_view(requests).substr(fed));
       return producer.received.size() >= kCount * 8;
     }));
-    CHECK(relay.counters.requests.ping == kCount + 1);
+    CHECK(relay.counters.requests.accepted[Verb::kPing] == kCount + 1);
     std::string expected;
     for (std::size_t i = 0; i < kCount; ++i) expected += "5:2:ok,]";
     CHECK((producer.received == expected));
@@ -210,7 +210,8 @@ TEST_CASE("producers: unread answers pause reading, and only that producer's") {
     }));
     CHECK(producer.end == Peer::End::kEof);
     std::string expected;
-    for (std::uint64_t i = 1; i < relay.counters.requests.ping; ++i) expected += "5:2:ok,]";
+    for (std::uint64_t i = 1; i < relay.counters.requests.accepted[Verb::kPing]; ++i)
+      expected += "5:2:ok,]";
     CHECK((producer.received.substr(0, expected.size()) == expected));
     // It may have ended within a request.
     const bool whole = fed % 10 == 0;

@@ -70,6 +70,10 @@ inline std::string Words(const Action& action) {
     std::string operator()(const action::Unicast& a) {
       return "unicast " + a.evdata + " " + a.etag;
     }
+    std::string operator()(const action::Resume& a) {
+      return "resume " + std::to_string(a.request.index) + " " + std::to_string(a.request.label) +
+             " " + a.evdata;
+    }
     std::string operator()(const action::Reply& a) { return "reply " + a.evdata; }
     std::string operator()(const action::Close&) { return "close"; }
     std::string operator()(const action::SetTag& a) { return "set_tag " + a.etag; }

@@ -18,6 +18,7 @@
 #include "event/mailbox.h"
 #include "hook/hook.h"
 #include "relay/command.h"
+#include "relay/suspended_table.h"
 #include "support/catch.h"
 #include "support/turn_until.h"
 #include "worker/worker_pool.h"
@@ -60,7 +61,7 @@ inline Origin From(ConnectionId connection) { return {connection, "192.0.2.7", 4
 
 class PoolOnLoop {
  public:
-  explicit PoolOnLoop(std::size_t workers = 1) : pool(mailbox, workers) {}
+  explicit PoolOnLoop(std::size_t workers = 1) : pool(mailbox, suspended, workers) {}
   ~PoolOnLoop() {
     mailbox.Close();
     CHECK(pool.Stop(kTestDeadline));
@@ -124,6 +125,7 @@ class PoolOnLoop {
 
   Loop loop;
   Mailbox<Command> mailbox{loop};
+  SuspendedTable suspended;
   WorkerPool pool;
 
  private:
