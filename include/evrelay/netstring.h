@@ -162,7 +162,8 @@ inline std::string Encode(std::string_view payload, Type type = Type::kData) {
 // sequence of whole plain netstrings; `items` then holds those before the fault.
 inline bool DecodeList(std::string_view payload, std::vector<std::string_view>& items) {
   items.clear();
-  const Limits limits{.data = UINT32_MAX};
+  Limits limits;
+  limits.data = UINT32_MAX;
   while (!payload.empty()) {
     if (IsSpace(payload.front())) return false;
     const Decoded item = Decode(payload, limits);
