@@ -3,12 +3,15 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string_view>
 #include <utility>
 
+#include "codec/request.h"
 #include "config/check.h"
+#include "evrelay/action.h"
 #include "evrelay/version.h"
 
 namespace evrelay {
@@ -29,7 +32,9 @@ See evrelay(8), evrelay.yaml(5), evrelay-hook(7) and evrelay-protocol(7).)";
 constexpr std::string_view kPubExamples =
     R"(Example:
   evrelay pub hello '{"call": 42}'
-  tail -F events.log | evrelay pub --ack)";
+  tail -F events.log | evrelay pub --ack
+  evrelay pub --multicast calls '{"call": 42}'
+  evrelay pub --async --timeout 5000 'may I? $T(id_index) $T(id_label)')";
 
 constexpr std::string_view kSubExamples =
     R"(Example:
@@ -152,6 +157,30 @@ std::uint64_t ReadCount(const std::string& text) {
   return count;
 }
 
+std::chrono::milliseconds ReadTimeout(const std::string& text) {
+  std::uint32_t ms = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, ms);
+  if (result.ec != std::errc() || result.ptr != end || ms < 1 || ms > kMaxSuspension.count()) {
+    throw CLI::ValidationError("--timeout", '"' + text +
+                                                "\" is no time; give a whole number of "
+                                                "milliseconds from 1 to " +
+                                                std::to_string(kMaxSuspension.count()));
+  }
+  return std::chrono::milliseconds(ms);
+}
+
+std::string ReadTag(const CLI::Option* option) {
+  if (option->count() == 0) return "";
+  std::string tag = Last(option);
+  if (tag.empty() || tag.size() > kMaxTag) {
+    throw CLI::ValidationError(option->get_name(), "the tag has " + std::to_string(tag.size()) +
+                                                       " bytes; a tag has 1 to " +
+                                                       std::to_string(kMaxTag));
+  }
+  return tag;
+}
+
 std::variant<CommandLine, CliExit> ParseServe(int argc, const char* const* argv) {
   ServeOptions options;
   Parser parser("evrelay", "Relay events from producers to every TCP subscriber, in netstrings.",
@@ -187,12 +216,32 @@ std::variant<CommandLine, CliExit> ParsePub(int argc, const char* const* argv) {
                 kPubExamples);
   const CLI::Option* socket = parser.Option(
       "--socket", "PATH", "The relay's producer socket (else $EVRELAY_SOCKET, else its default)");
+  const CLI::Option* multicast =
+      parser.Option("--multicast", "TAG", "Only for the subscribers that have this tag");
+  const CLI::Option* unicast =
+      parser.Option("--unicast", "TAG", "Only for the first subscriber that has this tag");
+  parser.Flag("--async", options.async,
+              "Wait until a hook resumes each event, and print what it says");
+  const CLI::Option* timeout = parser.Option(
+      "--timeout", "MS", "Wait so long with --async (else the relay's async.timeout)");
   parser.Flag("--ack", options.ack, "Have each event confirmed by the relay");
-  parser.Flag("--netstring", options.netstring, "Standard input holds netstrings, not lines");
+  parser.Flag("--netstring", options.netstring,
+              "Standard input holds netstrings, not lines; so does the output of --async");
   parser.AllowOperands("[DATA...]");
   return parser.Run(argc, argv, options, [&] {
     options.socket = Last(socket);
+    options.multicast = ReadTag(multicast);
+    options.unicast = ReadTag(unicast);
     options.data = parser.Operands();
+    if (multicast->count() + unicast->count() > 1) {
+      throw CLI::ValidationError("--multicast and --unicast", "give one of them");
+    }
+    if (timeout->count() > 0) {
+      options.timeout = ReadTimeout(Last(timeout));
+      if (!options.async) {
+        throw CLI::ValidationError("--timeout", "only --async waits; give that, too");
+      }
+    }
     if (options.netstring && !options.data.empty()) {
       throw CLI::ValidationError("--netstring",
                                  "netstrings are read from standard input; leave DATA out");

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <stdexcept>
 #include <utility>
@@ -18,7 +19,7 @@ namespace {
 
 constexpr std::size_t kReadSize = std::size_t{256} * 1024;
 
-// Answers are short; the status document is a few KiB.
+// Most answers are short. The longest are those of hooks that resume a request: 4 MiB.
 constexpr netstring::Limits kAnswers{.data = netstring::Limits::kNotAccepted, .list = 16 << 20};
 
 // The most that max_event can be set to.
@@ -62,6 +63,12 @@ Client Connect(const std::string& path) {
   UniqueFd socket = ConnectUnix(path, error);
   if (!socket) throw std::runtime_error(error + "\n" + Advice(path));
   return Client(std::move(socket), kAnswers);
+}
+
+bool ReadNumber(std::string_view text, std::uint32_t& number) {
+  const char* end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, number);
+  return read.ec == std::errc() && read.ptr == end;
 }
 
 }  // namespace
@@ -123,6 +130,34 @@ std::optional<Answer> ParseAnswer(const FrameReader::Item& frame) {
     return answer;
   }
   return std::nullopt;
+}
+
+std::optional<AsyncAnswer> ParseAsyncAnswer(const FrameReader::Item& frame) {
+  using Kind = AsyncAnswer::Kind;
+  std::vector<std::string_view> items;
+  if (frame.type != netstring::Type::kList || !netstring::DecodeList(frame.payload, items)) {
+    return std::nullopt;
+  }
+  AsyncAnswer answer;
+  std::size_t numbers = 1;  // where INDEX and LABEL stand
+  if (items.size() == 3 && items[0] == "suspended") {
+    answer.kind = Kind::kSuspended;
+  } else if (items.size() == 4 && items[0] == "resumed") {
+    answer.kind = Kind::kResumed;
+    answer.data = items[3];
+  } else if (items.size() == 3 && items[0] == "expired") {
+    answer.kind = Kind::kExpired;
+  } else if (items.size() == 4 && items[0] == "error" && items[1] == "draining") {
+    answer.kind = Kind::kDraining;
+    numbers = 2;
+  } else {
+    return std::nullopt;
+  }
+  if (!ReadNumber(items[numbers], answer.request.index) ||
+      !ReadNumber(items[numbers + 1], answer.request.label)) {
+    return std::nullopt;
+  }
+  return answer;
 }
 
 }  // namespace evrelay

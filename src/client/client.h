@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "codec/framing.h"
+#include "evrelay/ids.h"
 #include "evrelay/netstring.h"
 #include "net/address.h"
 #include "util/unique_fd.h"
@@ -77,6 +78,22 @@ struct Answer {
 
 // None: it is no answer.
 std::optional<Answer> ParseAnswer(const FrameReader::Item& frame);
+
+// What a request is answered that is, or was, suspended.
+struct AsyncAnswer {
+  enum class Kind : std::uint8_t {
+    kSuspended,  // the first answer; one of the others follows
+    kResumed,    // a hook gave `data`
+    kExpired,    // its time is over
+    kDraining,   // the relay is stopping
+  };
+  Kind kind = Kind::kSuspended;
+  SuspendedId request;
+  std::string_view data;  // of the payload
+};
+
+// None: it is none of these.
+std::optional<AsyncAnswer> ParseAsyncAnswer(const FrameReader::Item& frame);
 
 }  // namespace evrelay
 

@@ -97,16 +97,7 @@ std::string Base64(std::string_view bytes) {
 
 }  // namespace
 
-void AppendTerminalLine(std::string& out, WallTime when, std::string_view payload) {
-  using std::chrono::milliseconds;
-  const auto second = std::chrono::floor<std::chrono::seconds>(when);
-  const time_t seconds = std::chrono::system_clock::to_time_t(second);
-  tm local{};
-  ::localtime_r(&seconds, &local);
-  AppendClock(out, local);
-  AppendNumber(out, std::chrono::floor<milliseconds>(when - second).count(), 3);
-  out += ' ';
-
+void AppendEscaped(std::string& out, std::string_view payload) {
   while (!payload.empty()) {
     const auto [size, value] = DecodeUtf8(payload);
     // Past ASCII the control characters go on to U+009F; terminals obey those too.
@@ -126,6 +117,18 @@ void AppendTerminalLine(std::string& out, WallTime when, std::string_view payloa
     }
     payload.remove_prefix(size == 0 ? 1 : size);
   }
+}
+
+void AppendTerminalLine(std::string& out, WallTime when, std::string_view payload) {
+  using std::chrono::milliseconds;
+  const auto second = std::chrono::floor<std::chrono::seconds>(when);
+  const time_t seconds = std::chrono::system_clock::to_time_t(second);
+  tm local{};
+  ::localtime_r(&seconds, &local);
+  AppendClock(out, local);
+  AppendNumber(out, std::chrono::floor<milliseconds>(when - second).count(), 3);
+  out += ' ';
+  AppendEscaped(out, payload);
   out += '\n';
 }
 

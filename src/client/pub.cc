@@ -1,160 +1,171 @@
 #include "client/pub.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <optional>
+#include <functional>
+#include <map>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 
 #include "client/client.h"
+#include "client/event_format.h"
+#include "client/progress_line.h"
+#include "client/pub_input.h"
 #include "codec/framing.h"
+#include "evrelay/ids.h"
 #include "evrelay/netstring.h"
 
 namespace evrelay {
 
 namespace {
 
-constexpr std::size_t kReadSize = std::size_t{256} * 1024;
+// What is framed before it is sent, and one event more.
+constexpr std::size_t kBatch = std::size_t{256} * 1024;
 
-// No relay takes larger events; most take far less and say so.
-constexpr std::uint32_t kMaxEvent = 1 << 30;
+// Events of --async that are not decided yet, and what they said that has not been written: no more
+// are taken from the input beyond either. The relay answers `overloaded` to more than a quarter of
+// async.max_suspended, which is this by default.
+constexpr std::uint64_t kMaxUndecided = 2500;
+constexpr std::size_t kMaxOutput = std::size_t{1024} * 1024;
 
-constexpr netstring::Limits kInputFrames{.data = kMaxEvent};
+// A descriptor that poll calls writable takes so much without waiting.
+constexpr std::size_t kWriteSize = PIPE_BUF;
 
-// Input becomes frames, frames go out as fast as the relay takes them, answers are checked as they
+// Of each error, so many are told by their event.
+constexpr std::uint64_t kShownErrors = 5;
+
+// Events become frames, frames go out as fast as the relay takes them, answers are checked as they
 // come. Input is read only when all that was read before has been sent, and whatever a read gave is
 // sent at once: many events in one write when there are many, no delay when there is one.
+//
+// Events are numbered from 1. Requests are answered in order; what becomes of a suspended one is
+// told later and in any order, by the numbers of its `suspended` answer.
 class Publisher {
  public:
   Publisher(const PubOptions& options, const Streams& streams)
-      : options_(options), streams_(streams), client_(ConnectProducer(options.socket)) {}
+      : options_(options),
+        streams_(streams),
+        client_(ConnectProducer(options.socket)),
+        input_(options.data, streams.in, options.netstring),
+        escape_output_(!options.netstring && ::isatty(streams.out) == 1),
+        progress_(ShowsProgress() ? streams.err : -1) {
+    const std::string kind = !options.multicast.empty() ? "multicast"
+                             : !options.unicast.empty() ? "unicast"
+                                                        : "relay";
+    verb_ = (options.async ? "async_" : "") + kind;
+    request_ = {verb_, {}};
+    if (!options.multicast.empty()) request_.push_back(options.multicast);
+    if (!options.unicast.empty()) request_.push_back(options.unicast);
+    if (options.timeout) {
+      timeout_ = std::to_string(options.timeout->count());
+      request_.push_back(timeout_);
+    }
+  }
 
   int Run() {
-    for (const std::string& event : options_.data) AddEvent(event);
-    input_open_ = options_.data.empty();
     while (!closed_) {
+      TakeEvents();
       Send();
       Wait();
     }
+    if (const int error = WriteAll(streams_.out, Unwritten()); error != 0) FailOutput(error);
     CheckTheEnd();
     return failed_ ? 1 : 0;
   }
 
  private:
-  void Wait() {
-    pollfd ready[] = {
-        {client_.fd(), POLLIN, 0},
-        {input_open_ && unsent_.empty() ? streams_.in : -1, POLLIN, 0},
-    };
-    if (!unsent_.empty()) ready[0].events |= POLLOUT;
-    if (::poll(ready, 2, -1) < 0) return;  // EINTR
-    if ((ready[0].revents & ~POLLOUT) != 0) Receive();
-    if (ready[1].revents != 0) ReadInput();
+  // Not where somebody types events or reads answers.
+  bool ShowsProgress() const {
+    return ::isatty(streams_.err) == 1 && options_.data.empty() && ::isatty(streams_.in) != 1 &&
+           !(options_.async && ::isatty(streams_.out) == 1);
+  }
+
+  bool MayTakeEvents() const {
+    if (refused_ || !unsent_.empty()) return false;
+    if (!options_.async) return true;
+    return sent_ - decided_ < kMaxUndecided && Unwritten().size() < kMaxOutput;
+  }
+
+  void TakeEvents() {
+    if (!unsent_.empty()) return;
+    pending_.clear();
+    starved_ = false;
+    while (MayTakeEvents() && pending_.size() < kBatch) {
+      const std::optional<std::string_view> event = input_.Next();
+      if (!event) {
+        starved_ = !input_.ended();
+        break;
+      }
+      AddEvent(*event);
+    }
+    unsent_ = pending_;
+  }
+
+  void AddEvent(std::string_view event) {
+    ++sent_;
+    if (options_.requests()) {
+      request_[1] = event;
+      pending_ += netstring::EncodeList(request_);
+    } else {
+      netstring::Append(pending_, event);
+    }
   }
 
   void Send() {
     if (!client_.Send(unsent_)) {
       // It has closed; why is still to be read.
       refused_ = true;
-      input_open_ = false;
       unsent_ = {};
     }
-    if (!unsent_.empty()) return;
-    pending_.clear();
-    if (!input_open_ && !finished_) {
-      client_.FinishSending();
-      finished_ = true;
-    }
+    if (!unsent_.empty() || finished_) return;
+    if (!input_.ended() && !refused_) return;
+    finished_ = true;
+    client_.FinishSending();
+    if (!input_.trouble().empty()) Fail(input_.trouble());
   }
 
-  void ReadInput() {
-    input_.resize(kReadSize);
-    const ssize_t n = ::read(streams_.in, input_.data(), input_.size());
+  void Wait() {
+    pollfd ready[] = {
+        {client_.fd(), POLLIN, 0},
+        {starved_ && unsent_.empty() && !refused_ ? input_.fd() : -1, POLLIN, 0},
+        {output_.empty() ? -1 : streams_.out, POLLOUT, 0},
+    };
+    if (!unsent_.empty()) ready[0].events |= POLLOUT;
+    const bool more = !starved_ && !input_.ended() && MayTakeEvents();
+    const int progress = progress_.Update(options_.requests() ? decided_ : sent_, sent_);
+    if (::poll(ready, 3, more ? 0 : progress) < 0) return;  // EINTR
+    if ((ready[0].revents & ~POLLOUT) != 0) Receive();
+    if (ready[1].revents != 0) input_.Read();
+    if (ready[2].revents != 0) WriteOutput();
+  }
+
+  void WriteOutput() {
+    const std::string_view some = Unwritten().substr(0, kWriteSize);
+    const ssize_t n = ::write(streams_.out, some.data(), some.size());
     if (n < 0) {
-      if (errno == EINTR || errno == EAGAIN) return;
-      EndInput("standard input: " + std::generic_category().message(errno));
+      if (errno != EAGAIN && errno != EINTR) FailOutput(errno);
       return;
     }
-    const std::string_view chunk = std::string_view(input_).substr(0, static_cast<std::size_t>(n));
-    if (options_.netstring) {
-      TakeFrames(chunk);
-    } else {
-      TakeLines(chunk);
+    written_ += static_cast<std::size_t>(n);
+    if (written_ == output_.size() || written_ > kMaxOutput) {
+      output_.erase(0, written_);
+      written_ = 0;
     }
   }
 
-  // An empty chunk is the end of the input.
-  void TakeLines(std::string_view chunk) {
-    if (chunk.empty()) {
-      if (!line_.empty()) AddEvent(line_);
-      EndInput("");
-      return;
-    }
-    while (!chunk.empty()) {
-      const std::size_t end = chunk.find('\n');
-      const std::string_view piece = chunk.substr(0, end);
-      if (line_.size() + piece.size() > kMaxEvent) {
-        EndInput("a line of the input is longer than 1 GiB, the most that an event can have");
-        return;
-      }
-      if (end == std::string_view::npos) {
-        line_ += piece;
-        return;
-      }
-      chunk.remove_prefix(end + 1);
-      if (line_.empty()) {
-        AddEvent(piece);
-      } else {
-        AddEvent(line_ += piece);
-        line_.clear();
-      }
-    }
-  }
+  std::string_view Unwritten() const { return std::string_view(output_).substr(written_); }
 
-  void TakeFrames(std::string_view chunk) {
-    if (chunk.empty()) {
-      EndInput(frames_.Finish() == netstring::Error::kNone
-                   ? ""
-                   : "truncated: the input ends inside a frame, after " + Count(read_, "frame"));
-      return;
-    }
-    while (true) {
-      const FrameReader::Item item = frames_.Next(chunk, kInputFrames);
-      if (item.kind == FrameReader::Kind::kMore) return;
-      if (item.kind == FrameReader::Kind::kError) {
-        EndInput(std::string(Name(item.error)) + ": the input is no netstring after " +
-                 Count(read_, "frame"));
-        return;
-      }
-      ++read_;
-      if (!item.payload.empty()) AddEvent(item.payload);  // an empty frame is a keepalive
-    }
-  }
-
-  void AddEvent(std::string_view event) {
-    if (event.empty()) {
-      ++skipped_;
-      return;
-    }
-    ++sent_;
-    if (options_.ack) {
-      pending_ += netstring::EncodeList({"relay", event});
-    } else {
-      netstring::Append(pending_, event);
-    }
-    unsent_ = pending_;
-  }
-
-  // What was read before is still sent.
-  void EndInput(const std::string& trouble) {
-    input_open_ = false;
-    if (!trouble.empty()) Complain(trouble);
+  [[noreturn]] static void FailOutput(int error) {
+    throw std::system_error(error, std::generic_category(), "standard output");
   }
 
   void Receive() {
@@ -182,64 +193,145 @@ class Publisher {
 
   // False: this is no answer to what was sent. Throws when it is one of the control port.
   bool TakeAnswer(const FrameReader::Item& frame) {
+    if (options_.async) {
+      const std::optional<AsyncAnswer> answer = ParseAsyncAnswer(frame);
+      if (answer) return TakeAsyncAnswer(*answer);
+    }
     const std::optional<Answer> answer = ParseAnswer(frame);
     if (!answer) return false;
-    if (answer->ok) return options_.ack && ++answered_ <= sent_;
+    if (answer->ok) {
+      if (options_.async || answered_ == sent_) return false;
+      ++answered_;
+      ++decided_;
+      return true;
+    }
     // What pub sends is well-formed, so the producer port never answers it with these.
-    if (answer->code == "bad-type" || answer->code == "bad-arguments") {
+    if (answer->code == "bad-type" || answer->code == "bad-arguments" ||
+        answer->code == "unknown-verb") {
       throw std::runtime_error(std::string(answer->code) + ": " + std::string(answer->text) +
                                "\nthis looks like the control socket; pub takes the producer "
                                "socket");
     }
     // Data frames are not answered, so nothing tells which one it was.
-    std::string where;
-    if (options_.ack && answered_ < sent_) where = "event " + std::to_string(++answered_) + ": ";
-    explained_ = true;
-    Complain(where + std::string(answer->code) + ": " + std::string(answer->text));
+    const bool numbered = options_.requests() && answered_ < sent_;
+    if (numbered) {
+      ++answered_;
+      ++decided_;
+    } else {
+      explained_ = true;
+    }
+    TellError(numbered ? answered_ : 0, answer->code, answer->text);
     return true;
   }
 
-  void CheckTheEnd() {
-    if (options_.ack && answered_ < sent_) {
-      Complain("the relay closed the connection; not answered: " +
-               Count(sent_ - answered_, "event"));
-    } else if ((refused_ || !finished_) && !explained_) {
-      Complain("the relay closed the connection before the end; events may be lost");
+  bool TakeAsyncAnswer(const AsyncAnswer& answer) {
+    if (answer.kind == AsyncAnswer::Kind::kSuspended) {
+      if (answered_ == sent_) return false;
+      const Suspended suspended{answer.request.label, ++answered_};
+      return suspended_.emplace(answer.request.index, suspended).second;
     }
-    if (skipped_ != 0) Print("skipped " + Count(skipped_, "empty line"));
+    const auto found = suspended_.find(answer.request.index);
+    if (found == suspended_.end() || found->second.label != answer.request.label) return false;
+    const std::uint64_t event = found->second.event;
+    suspended_.erase(found);
+    ++decided_;
+    switch (answer.kind) {
+      case AsyncAnswer::Kind::kResumed:
+        AppendOutput(answer.data);
+        break;
+      case AsyncAnswer::Kind::kExpired:
+        TellError(event, "expired", "no hook resumed it in time");
+        break;
+      default:
+        TellError(event, "draining", "the relay is stopping");
+    }
+    return true;
   }
 
-  void Complain(const std::string& text) {
+  void AppendOutput(std::string_view data) {
+    if (options_.netstring) {
+      netstring::Append(output_, data);
+      return;
+    }
+    if (escape_output_) {
+      AppendEscaped(output_, data);
+    } else {
+      output_ += data;
+    }
+    output_ += '\n';
+  }
+
+  void CheckTheEnd() {
+    if (options_.requests() && decided_ < sent_) {
+      Fail("the relay closed the connection; not answered: " + Count(sent_ - decided_, "event"));
+    } else if ((refused_ || !finished_) && !explained_) {
+      Fail("the relay closed the connection before the end; events may be lost");
+    }
+    for (const auto& [code, count] : errors_) {
+      if (count > kShownErrors) Print(code + ": " + Count(count, "event") + " in all");
+    }
+    if (input_.empty_lines() != 0) Print("skipped " + Count(input_.empty_lines(), "empty line"));
+  }
+
+  // `event`: its number; 0: not known.
+  void TellError(std::uint64_t event, std::string_view code, std::string_view text) {
+    failed_ = true;
+    auto count = errors_.find(code);
+    if (count == errors_.end()) count = errors_.emplace(code, 0).first;
+    if (++count->second <= kShownErrors) {
+      Print((event == 0 ? "" : "event " + std::to_string(event) + ": ") + std::string(code) + ": " +
+            std::string(text));
+    } else if (count->second == kShownErrors + 1) {
+      Print(std::string(code) + ": more of these are counted, not shown");
+    }
+  }
+
+  void Fail(const std::string& text) {
     failed_ = true;
     Print(text);
   }
-  void Print(const std::string& text) { WriteAll(streams_.err, "evrelay pub: " + text + "\n"); }
 
-  static std::string Count(std::uint64_t n, const std::string& noun) {
-    return std::to_string(n) + " " + noun + (n == 1 ? "" : "s");
+  void Print(const std::string& text) {
+    progress_.Wipe();
+    WriteAll(streams_.err, "evrelay pub: " + text + "\n");
   }
+
+  struct Suspended {
+    std::uint32_t label = 0;
+    std::uint64_t event = 0;
+  };
 
   const PubOptions& options_;
   const Streams& streams_;
   Client client_;
+  PubInput input_;
+  const bool escape_output_;
+  ProgressLine progress_;
 
-  bool input_open_ = false;  // more events may come
-  bool finished_ = false;    // the relay was told that no more come
-  bool refused_ = false;     // the relay stopped reading
-  bool closed_ = false;      // the relay has ended its side
-  bool explained_ = false;   // the relay said what was wrong
+  std::string verb_;
+  std::string timeout_;
+  std::vector<std::string_view> request_;  // the second is the event
+
+  bool starved_ = false;    // input is to be read before there are more events
+  bool finished_ = false;   // the relay was told that no more come
+  bool refused_ = false;    // the relay stopped reading
+  bool closed_ = false;     // the relay has ended its side
+  bool explained_ = false;  // the relay said what was wrong
   bool failed_ = false;
-
-  std::string input_;
-  std::string line_;  // unfinished, from earlier reads
-  FrameReader frames_;
-  std::uint64_t read_ = 0;  // input frames
 
   std::string pending_;
   std::string_view unsent_;  // the tail of pending_
-  std::uint64_t sent_ = 0;   // events
+
+  // Events. Each that was sent is answered once, and decided with that or, suspended, later.
+  std::uint64_t sent_ = 0;
   std::uint64_t answered_ = 0;
-  std::uint64_t skipped_ = 0;
+  std::uint64_t decided_ = 0;
+  std::unordered_map<std::uint32_t, Suspended> suspended_;  // by index
+
+  std::string output_;
+  std::size_t written_ = 0;  // of output_
+
+  std::map<std::string, std::uint64_t, std::less<>> errors_;  // by code
 };
 
 }  // namespace
@@ -251,6 +343,7 @@ int RunPub(const PubOptions& options, const Streams& streams) {
       return 2;
     }
   }
+  ::signal(SIGPIPE, SIG_IGN);
   try {
     return Publisher(options, streams).Run();
   } catch (const std::exception& error) {

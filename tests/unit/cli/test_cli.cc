@@ -1,5 +1,6 @@
 // argv in, plain structs or a text for the user out.
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -129,6 +130,34 @@ TEST_CASE("pub takes events to the letter") {
   CHECK(Good<PubOptions>({"pub", "--", "-x", "--ack", "--"}).data == Words{"-x", "--ack", "--"});
 }
 
+TEST_CASE("pub takes a tag, and how long to wait for a hook") {
+  const PubOptions none = Good<PubOptions>({"pub"});
+  CHECK(none.multicast.empty());
+  CHECK(none.unicast.empty());
+  CHECK(!none.async);
+  CHECK(!none.timeout);
+  CHECK(!none.requests());
+
+  const PubOptions all = Good<PubOptions>(
+      {"pub", "--async", "a", "--timeout", "3600000", "--multicast", "[1,2]", "b"});
+  CHECK(all.async);
+  CHECK(all.timeout == std::chrono::hours(1));
+  CHECK(all.multicast == "[1,2]");
+  CHECK(all.unicast.empty());
+  CHECK(all.data == Words{"a", "b"});
+  CHECK(all.requests());
+
+  const std::string longest(63, 't');
+  CHECK(Good<PubOptions>({"pub", "--unicast", longest}).unicast == longest);
+  CHECK(Good<PubOptions>({"pub", "--unicast=-x"}).unicast == "-x");
+  CHECK(Good<PubOptions>({"pub", "--async", "--timeout=1"}).timeout ==
+        std::chrono::milliseconds(1));
+  for (const Words& words : {Words{"pub", "--ack"}, Words{"pub", "--async"},
+                             Words{"pub", "--unicast", "t"}, Words{"pub", "--multicast", "t"}}) {
+    CHECK(Good<PubOptions>(words).requests());
+  }
+}
+
 TEST_CASE("sub takes an address, a count, a format and messages") {
   const SubOptions none = Good<SubOptions>({"sub"});
   CHECK(none.address == "127.0.0.1:8448");
@@ -174,6 +203,23 @@ TEST_CASE("usage errors say what is wrong and where to look") {
   CheckUsageError({"pub", "--tag", "x"}, "The following argument was not expected: --tag", pub);
   CheckUsageError({"pub", "--netstring", "a"},
                   "--netstring: netstrings are read from standard input; leave DATA out", pub);
+  for (const std::string option : {"--multicast", "--unicast"}) {
+    for (const std::size_t size : {0U, 64U}) {
+      CheckUsageError(
+          {"pub", option, std::string(size, 't')},
+          option + ": the tag has " + std::to_string(size) + " bytes; a tag has 1 to 63", pub);
+    }
+  }
+  CheckUsageError({"pub", "--multicast", "t", "--unicast", "t"},
+                  "--multicast and --unicast: give one of them", pub);
+  for (const std::string ms : {"0", "-1", "+1", "1.5", "1s", "", "3600001", "4294967297"}) {
+    CheckUsageError({"pub", "--async", "--timeout", ms},
+                    "--timeout: \"" + ms +
+                        "\" is no time; give a whole number of milliseconds from 1 to 3600000",
+                    pub);
+  }
+  CheckUsageError({"pub", "--timeout", "5", "--ack"},
+                  "--timeout: only --async waits; give that, too", pub);
   CheckUsageError({"sub", "--json", "--raw"}, "--json, --raw and --netstring: give one of them",
                   sub);
   CheckUsageError({"sub", "a:1", "b:1"}, "The following argument was not expected: b:1", sub);
@@ -187,7 +233,8 @@ TEST_CASE("flags without their value, given twice or of a later version are refu
   for (const Words& words :
        {Words{"-c"}, Words{"-c", "a", "-c", "b"}, Words{"--bind-addr", "a:1", "b:1"},
         Words{"--workers"}, Words{"--script"}, Words{"--script", "a", "--script", "b"},
-        Words{"pub", "--socket"}, Words{"pub", "--async", "x"}, Words{"sub", "--send"},
+        Words{"pub", "--socket"}, Words{"pub", "--timeout"}, Words{"pub", "--unicast"},
+        Words{"pub", "--multicast", "a", "--multicast", "b"}, Words{"sub", "--send"},
         Words{"status", "x"}, Words{"-c", "a", "pub"}}) {
     CHECK(Exit(words).code == 2);
   }
@@ -202,7 +249,9 @@ TEST_CASE("help goes to standard output, names every flag and shows an example")
            {{},
             {"--config", "--bind-addr", "--workers", "--producer-socket", "--script", "--log-level",
              "--check", "--version", "--help", "  serve", "  pub", "  sub", "  status"}},
-           {{"pub"}, {"--socket", "--ack", "--netstring", "DATA"}},
+           {{"pub"},
+            {"--socket", "--multicast TAG", "--unicast TAG", "--async", "--timeout MS", "--ack",
+             "--netstring", "DATA"}},
            {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
            {{"status"}, {"--socket", "--json"}}}) {
     for (const std::string flag : {"--help", "-h"}) {
