@@ -2,8 +2,10 @@
 --   {"command": "ping"}                                         {"ok": true}
 --   {"command": "subscribe", "tag": "calls"}                    {"ok": true}
 --   {"command": "publish", "tag": "calls", "data": "ringing"}   {"ok": true}
+--   {"command": "resume", "index": 0, "label": 4711, "data": "accept"}   {"ok": true}
 -- Each has one tag: from then on it gets what is published for that, besides what producers relay
--- to everyone. An empty tag ends that.
+-- to everyone. An empty tag ends that. To resume is to answer a producer that has suspended its
+-- request, with the numbers from the event that asked.
 --   printf '19:{"command": "ping"},' | nc -N 127.0.0.1 8448
 
 local commands = {}
@@ -28,6 +30,16 @@ function commands.publish(request)
   end
   if not evapi.multicast(request.data, request.tag) then
     return false, "tag and data must not be empty, nor data larger than max_event"
+  end
+  return true
+end
+
+function commands.resume(request)
+  if type(request.data) ~= "string" then
+    return false, "data is a text"
+  end
+  if not evapi.resume(request.index, request.label, request.data) then
+    return false, "nothing waits under these numbers"
   end
   return true
 end

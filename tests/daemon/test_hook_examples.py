@@ -79,6 +79,9 @@ class Examples(RelayCase):
             ('{"command": "publish", "tag": "calls", "data": "ringing"}', True, None),
             ('{"command": "publish", "tag": "calls"}', False, "texts"),
             ('{"command": "publish", "tag": "", "data": "x"}', False, "empty"),
+            ('{"command": "resume", "index": 0, "label": 1, "data": "x"}', False, "nothing waits"),
+            ('{"command": "resume", "data": "x"}', False, "nothing waits"),
+            ('{"command": "resume", "index": 0, "label": 1}', False, "data is a text"),
             ('{"command": "fly"}', False, "no such command"),
             ("{}", False, "no such command"),
             ('{"command": null}', False, "no such command"),
@@ -103,6 +106,14 @@ class Examples(RelayCase):
         self.say(other, '{"command": "publish", "tag": "calls", "data": "ringing"}')
         subscriber.expect(b"ringing")
         other.expect(b'{"ok":true}')
+        producer = relay.producer()
+        suspended, index, label = producer.request("async_multicast", "$T(id_label)", "calls")
+        self.assertEqual(suspended, b"suspended")
+        subscriber.expect(label)
+        resume = {"command": "resume", "index": int(index), "label": int(label), "data": "accept"}
+        self.say(other, json.dumps(resume))
+        other.expect(b'{"ok":true}')
+        self.assertEqual(producer.next_answer(), [b"resumed", index, label, b"accept"])
         self.assertEqual(sum(relay.status()["hook"]["failed"].values()), 0)
 
     def test_all_pass_the_check(self):
