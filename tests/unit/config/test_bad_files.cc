@@ -59,6 +59,14 @@ TEST_CASE("bad files: numbers") {
       {"producer:\n  max_connections: 0\n",
        {"2:20: producer.max_connections: \"0\" is out of range; give a whole number from 1 to "
         "1000000"}},
+      {"async: {max_suspended: 0}\n",
+       {"1:24: async.max_suspended: \"0\" is out of range; give a whole number from 1 to 1000000"}},
+      {"async: {max_suspended: 1000001}\n",
+       {"1:24: async.max_suspended: \"1000001\" is out of range; give a whole number from 1 to "
+        "1000000"}},
+      {"async: {max_suspended: 10k}\n",
+       {"1:24: async.max_suspended: \"10k\" is not a whole number; give a whole number from 1 to "
+        "1000000"}},
       {"workers: 257\n",
        {"1:10: workers: \"257\" is out of range; give a whole number from 0 to 256"}},
       {"workers: -1\n",
@@ -190,6 +198,15 @@ TEST_CASE("bad files: times") {
         "or min, such as 10s"}},
       {"hook: {timeout: 50}\n",
        {"1:17: hook.timeout: \"50\" has no unit; give a time from 1ms to 1min, in ms, s or min, "
+        "such as 10s"}},
+      {"async: {timeout: 0ms}\n",
+       {"1:18: async.timeout: \"0ms\" is out of range; give a time from 1ms to 60min, in ms, s or "
+        "min, such as 10s"}},
+      {"async: {timeout: 3600001ms}\n",
+       {"1:18: async.timeout: \"3600001ms\" is out of range; give a time from 1ms to 60min, in ms, "
+        "s or min, such as 10s"}},
+      {"async: {timeout: 30}\n",
+       {"1:18: async.timeout: \"30\" has no unit; give a time from 1ms to 60min, in ms, s or min, "
         "such as 10s"}},
       {"slow_subscriber: {stall_timeout: }\n",
        {"1:19: slow_subscriber.stall_timeout: no value; give a time from 1ms to 60min, in ms, s or "
@@ -397,14 +414,17 @@ TEST_CASE("bad files: owners and rules") {
       {"producer: {allow: [{uid: 0, uid: 1}]}\n",
        {"1:29: producer.allow.uid was given on line 1 already; give it once"}},
       {"producer: {allow: [{uid: 0, verbs: []}]}\n",
-       {"1:36: producer.allow.verbs: an empty list; give a list of relay and ping, or leave verbs "
-        "out for all"}},
+       {"1:36: producer.allow.verbs: an empty list; give a list of relay, multicast, unicast, "
+        "async_relay, async_multicast, async_unicast and ping, or leave verbs out for all"}},
       {"producer: {allow: [{uid: 0, verbs: relay}]}\n",
-       {"1:36: producer.allow.verbs: \"relay\" is a single value; give a list of relay and ping"}},
-      {"producer: {allow: [{uid: 0, verbs: [relay, relay, multicast, [ping]]}]}\n",
+       {"1:36: producer.allow.verbs: \"relay\" is a single value; give a list of relay, multicast, "
+        "unicast, async_relay, async_multicast, async_unicast and ping"}},
+      {"producer: {allow: [{uid: 0, verbs: [relay, relay, async, [ping]]}]}\n",
        {"1:44: producer.allow.verbs: \"relay\" is given twice; give it once",
-        "1:51: producer.allow.verbs: \"multicast\" is not a verb; give a list of relay and ping",
-        "1:62: producer.allow.verbs: found a list; give a list of relay and ping"}},
+        "1:51: producer.allow.verbs: \"async\" is not a verb; give a list of relay, multicast, "
+        "unicast, async_relay, async_multicast, async_unicast and ping",
+        "1:58: producer.allow.verbs: found a list; give a list of relay, multicast, unicast, "
+        "async_relay, async_multicast, async_unicast and ping"}},
       {"producer: {allow: [{user: 0}]}\n",
        {"1:21: unknown key \"producer.allow.user\"; known here: uid, gid, verbs"}},
   });
@@ -424,11 +444,16 @@ TEST_CASE("bad files: unknown and repeated keys") {
         "\"slow_subscriber.stall_timeout\"?"}},
       {"socket: /run/a\n",
        {"1:1: unknown key \"socket\"; did you mean producer.socket or control.socket?"}},
+      {"async: {max_suspend: 1}\n",
+       {"1:9: unknown key \"async.max_suspend\"; did you mean \"async.max_suspended\"?"}},
+      {"max_suspended: 1\n",
+       {"1:1: unknown key \"max_suspended\"; did you mean async.max_suspended?"}},
       {"max_lag: 1MiB\n", {"1:1: unknown key \"max_lag\"; did you mean slow_subscriber.max_lag?"}},
       {"producer:\n  drain: 5s\n",
        {"2:3: unknown key \"producer.drain\"; did you mean drain (without indentation)?"}},
       {"worker: 1\n", {"1:1: unknown key \"worker\"; did you mean \"workers\"?"}},
-      {"timeout: 1s\n", {"1:1: unknown key \"timeout\"; did you mean hook.timeout?"}},
+      {"timeout: 1s\n",
+       {"1:1: unknown key \"timeout\"; did you mean hook.timeout or async.timeout?"}},
       {"hook: {script: hook.lua}\n",
        {"1:8: unknown key \"hook.script\"; did you mean script (without indentation)?"}},
       {"hook: {pattern: true}\n",
@@ -436,7 +461,7 @@ TEST_CASE("bad files: unknown and repeated keys") {
       {"frame_timeout: 10s\n",
        {"1:1: unknown key \"frame_timeout\"; known here: bind_addr, workers, max_clients, "
         "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
-        "hook, producer, control, slow_subscriber, log, drain"}},
+        "hook, producer, control, slow_subscriber, async, log, drain"}},
       {"{drain:1s}\n",
        {"1:2: unknown key \"drain:1s\"; put a space after the colon: \"drain: ...\""}},
       {"log: {level:info}\n",
@@ -444,11 +469,11 @@ TEST_CASE("bad files: unknown and repeated keys") {
       {"<<: {drain: 1s}\n",
        {"1:1: unknown key \"<<\"; known here: bind_addr, workers, max_clients, netstring_format, "
         "bad_frame, max_message, max_event, send_buffer, script, event_callback, hook, producer, "
-        "control, slow_subscriber, log, drain"}},
+        "control, slow_subscriber, async, log, drain"}},
       {"\"a\\nb\": 1\n",
        {"1:1: unknown key \"a\\x0ab\"; known here: bind_addr, workers, max_clients, "
         "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
-        "hook, producer, control, slow_subscriber, log, drain"}},
+        "hook, producer, control, slow_subscriber, async, log, drain"}},
       {"drain: 1s\ndrain: 1s\n", {"2:1: drain was given on line 1 already; give it once"}},
       {"producer: {mode: \"0660\", mode: \"0600\"}\n",
        {"1:26: producer.mode was given on line 1 already; give it once"}},
@@ -564,7 +589,8 @@ TEST_CASE("bad files: all errors at once, in the order of the file") {
           "7:14: log.level: \"loud\" is not a choice; give debug, info, warn or error",
           "7:20: log.level was given on line 7 already; give it once",
           "10:7: producer.allow: a rule that names nobody; give it a uid or a gid",
-          "11:24: producer.allow.verbs: \"shout\" is not a verb; give a list of relay and ping",
+          "11:24: producer.allow.verbs: \"shout\" is not a verb; give a list of relay, multicast, "
+          "unicast, async_relay, async_multicast, async_unicast and ping",
           "12:1: a second document; only one is read, remove this \"---\"",
       },
   }});

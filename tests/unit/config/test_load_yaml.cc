@@ -50,6 +50,8 @@ void CheckDefaults(const Config& config) {
   CHECK(config.slow_subscriber.max_lag == 16'777'216);
   CHECK(config.slow_subscriber.policy == SlowPolicy::kDisconnect);
   CHECK(config.slow_subscriber.stall_timeout == 30s);
+  CHECK(config.async.timeout == 30s);
+  CHECK(config.async.max_suspended == 10'000);
   CHECK(config.log.level == LogLevel::kInfo);
   CHECK(config.log.target == "stderr");
   CHECK(config.drain == 10s);
@@ -63,7 +65,8 @@ TEST_CASE("an empty file means the defaults") {
 }
 
 TEST_CASE("a section with nothing in it means its defaults") {
-  CheckDefaults(Good("producer:\n  # socket: /x\nlog: ~\ncontrol: {}\nslow_subscriber:\nhook:\n"));
+  CheckDefaults(
+      Good("producer:\n  # socket: /x\nlog: ~\ncontrol: {}\nslow_subscriber:\nasync:\nhook:\n"));
 }
 
 TEST_CASE("a script and a callback that are not named are none") {
@@ -102,8 +105,10 @@ producer:
     - {uid: root}
     - {gid: 7, verbs: [relay]}
     - {uid: 4294967294, gid: "root", verbs: [ping, relay]}
+    - {gid: 8, verbs: [async_relay, async_multicast, async_unicast, unicast, multicast]}
 control: {socket: /run/evrelay/ctl.sock, mode: '777'}
 slow_subscriber: {max_lag: 4KiB, policy: block, stall_timeout: 250ms}
+async: {timeout: 60min, max_suspended: 1000000}
 log: {level: debug, target: /var/log/evrelay.log}
 drain: 2min
 )");
@@ -130,12 +135,18 @@ drain: 2min
   CHECK(config.producer.allow ==
         std::vector<AllowRule>{{.uid = 0, .gid = {}, .verbs = {}},
                                {.uid = {}, .gid = 7, .verbs = {"relay"}},
-                               {.uid = 4294967294, .gid = 0, .verbs = {"ping", "relay"}}});
+                               {.uid = 4294967294, .gid = 0, .verbs = {"ping", "relay"}},
+                               {.uid = {},
+                                .gid = 8,
+                                .verbs = {"async_relay", "async_multicast", "async_unicast",
+                                          "unicast", "multicast"}}});
   CHECK(config.control.socket == "/run/evrelay/ctl.sock");
   CHECK(config.control.mode == 0777);
   CHECK(config.slow_subscriber.max_lag == 4096);
   CHECK(config.slow_subscriber.policy == SlowPolicy::kBlock);
   CHECK(config.slow_subscriber.stall_timeout == 250ms);
+  CHECK(config.async.timeout == 1h);
+  CHECK(config.async.max_suspended == 1'000'000);
   CHECK(config.log.level == LogLevel::kDebug);
   CHECK(config.log.target == "/var/log/evrelay.log");
   CHECK(config.drain == 2min);
