@@ -217,6 +217,13 @@ class Producer(Peer):
             raise AssertionError(f"{self.ended} instead of an answer")
         return self.answers.pop(0)
 
+    def suspend(self, verb, *items, timeout=10):
+        """A request that is suspended; returns INDEX and LABEL, as they were written."""
+        answer = self.request(verb, *items, timeout=timeout)
+        if len(answer) != 3 or answer[0] != b"suspended":
+            raise AssertionError(f"{verb} was answered {answer}")
+        return tuple(answer[1:])
+
     def ping(self, timeout=10):
         """A barrier: everything sent before has been taken."""
         answer = self.request("ping", timeout=timeout)
@@ -411,6 +418,9 @@ class Relay:
         """Checks the books, lets the peers go, stops evrelay and expects exit code 0."""
         self.check_balance(self.wait_handled())
         self.close_peers()
+        # Requests end with their producers.
+        self.check_balance(self.wait_status(lambda s: s["async"]["waiting"] == 0, "none waits"))
+        self._drop_control()
         self.signal(signal.SIGTERM)
         code = self.wait(timeout)
         self.check_log()
@@ -550,11 +560,17 @@ class Relay:
     # Checks
 
     def check_balance(self, status=None):
-        """RELIABILITY bar 5: due = written + queued + dropped, exactly."""
-        deliveries = (status or self.status())["deliveries"]
+        """RELIABILITY bar 5: due = written + queued + dropped, exactly; and each request that was
+        suspended has ended in one way or waits."""
+        status = status or self.status()
+        deliveries = status["deliveries"]
         dropped = sum(deliveries["dropped"].values())
         if deliveries["due"] != deliveries["written"] + deliveries["queued"] + dropped:
             raise AssertionError(f"the books do not balance: {json.dumps(deliveries)}")
+        waits = status["async"]
+        ended = waits["resumed"] + waits["expired"] + waits["drained"] + waits["abandoned"]
+        if waits["suspended"] != waits["waiting"] + ended:
+            raise AssertionError(f"the books do not balance: {json.dumps(waits)}")
 
     def check_log(self):
         """Every line has the one format. What a sanitizer says has not."""

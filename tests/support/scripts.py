@@ -27,7 +27,9 @@ event_route["evapi:message-received"] = function(evapi)
   local verb, rest = evapi.msg:match("^([%l_]+)\\t?(.*)$")
   local data, tag = rest:match("^([^\\t]*)\\t(.*)$")
   local result
-  if tag then
+  if verb == "resume" then
+    result = evapi.resume(rest:match("^([^\\t]*)\\t([^\\t]*)\\t(.*)$"))
+  elseif tag then
     result = evapi[verb](data, tag)
   else
     result = evapi[verb](rest)
