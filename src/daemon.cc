@@ -183,7 +183,7 @@ Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::uniq
       hook_loader_(loop_),
       producers_(loop_, hub_, config_, counters_, std::move(activated.producer)),
       subscribers_(loop_, hub_, workers_, config_, counters_, std::move(activated.subscriber)),
-      control_(loop_, config_.control, [this] { return Status(); }),
+      control_(loop_, config_.control, hub_, *this),
       turn_(loop_, BeforeWait::To<&Daemon::OnTurn>(this)),
       terminate_(loop_, SIGTERM, SignalEvent::To<&Daemon::OnStop>(this)),
       interrupt_(loop_, SIGINT, SignalEvent::To<&Daemon::OnStop>(this)),
@@ -227,6 +227,7 @@ void Daemon::OnTurn() noexcept {
   ++counters_.loop.turns;
   commands_.Take(Hub::kTurnIntake, [this](const Command& command) { return hub_.Apply(command); });
   if (auto loaded = hook_loader_.Take(); loaded && !draining_) FinishReload(std::move(*loaded));
+  if (reload_wanted_ && !hook_loader_.busy()) BeginReload();
   producers_.Intake();
   hub_.Flush();
   producers_.SetHeld(hub_.holding());
@@ -244,10 +245,20 @@ void Daemon::OnStop(int signal_number) noexcept {
     loop_.Break();
     return;
   }
-  LogInfo(kLogger, "signal {}: draining {} subscribers and {} producers, for {} ms at most",
-          signal_number, hub_.connections(), producers_.connections(), config_.drain.count());
+  BeginDrain("signal " + std::to_string(signal_number));
+}
+
+void Daemon::Drain() {
+  if (!draining_) BeginDrain("control socket");
+}
+
+void Daemon::BeginDrain(const std::string& why) {
+  LogInfo(kLogger, "{}: draining {} subscribers and {} producers, for {} ms at most", why,
+          hub_.connections(), producers_.connections(), config_.drain.count());
   NotifySystemd("STOPPING=1");
   draining_ = true;
+  reload_wanted_ = false;
+  control_.OnDrain();
   drain_deadline_.Schedule(config_.drain);
   subscribers_.Stop();
   producers_.Drain();
@@ -282,18 +293,21 @@ void Daemon::OnProgressCheck() noexcept {
   reported_loader_ = loader_stuck;
 }
 
-void Daemon::OnReload(int) noexcept {
-  if (draining_) return;
-  if (hook_loader_.busy()) {
+void Daemon::OnReload(int) noexcept { WantReload(); }
+
+std::optional<std::uint64_t> Daemon::WantReload() {
+  if (draining_) return std::nullopt;
+  if (hook_loader_.busy() && !reload_wanted_) {
     LogInfo(kLogger, "reload: the script is still being loaded; another reload follows");
-    reload_again_ = true;
-    return;
   }
-  NotifySystemd("RELOADING=1");
-  Reload();
+  reload_wanted_ = true;
+  return reloads_ + 1;
 }
 
-void Daemon::Reload() {
+void Daemon::BeginReload() {
+  reload_wanted_ = false;
+  ++reloads_;
+  NotifySystemd("RELOADING=1");
   LoadedConfig next = Load(options_);
   if (next.errors.empty()) {
     try {
@@ -341,20 +355,18 @@ void Daemon::FinishReload(HookLoader::Result result) {
   WarnAbout(config_);
   LogScript();
   LogInfo(kLogger, "reload: done");
-  EndReload();
+  EndReload({});
 }
 
 void Daemon::RefuseReload(const std::vector<std::string>& errors) {
   for (const std::string& error : errors) LogError(kLogger, "reload: {}", error);
   LogError(kLogger, "reload: nothing has changed");
-  EndReload();
+  EndReload(errors);
 }
 
-void Daemon::EndReload() {
+void Daemon::EndReload(const std::vector<std::string>& errors) {
   NotifySystemd("READY=1");
-  if (!std::exchange(reload_again_, false)) return;
-  NotifySystemd("RELOADING=1");
-  Reload();
+  control_.OnReloaded(reloads_, errors);
 }
 
 void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }

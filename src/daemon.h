@@ -4,13 +4,18 @@
 // One turn of the loop: what the workers' hooks have decided is carried out, what producers have
 // sent is taken in, the hub flushes it to the subscribers, the producers' answers go out. Nothing
 // else writes to a subscriber.
+//
+// Reloads: whoever wants one only says so. The next begins when none is under way, its script is
+// loaded on a thread of its own, and a turn finishes it.
 // Thread safety: none; it lives on the thread that constructs and runs it.
 
 #ifndef EVRELAY_DAEMON_H_
 #define EVRELAY_DAEMON_H_
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +41,7 @@ namespace evrelay {
 // start.
 int Serve(const ServeOptions& options);
 
-class Daemon {
+class Daemon final : private ControlPort::Operator {
  public:
   // `config` has been checked, and `hooks` are what its script made. `options` says where a reload
   // reads again. Throws AddressInUse or std::system_error; then nothing is left bound.
@@ -53,16 +58,19 @@ class Daemon {
   void OnTurn() noexcept;
   void LogScript() const;
   void OnStop(int signal_number) noexcept;
+  void BeginDrain(const std::string& why);
   void OnReload(int signal_number) noexcept;
   void OnReopen(int signal_number) noexcept;
   void OnDrainDeadline() noexcept;
   void OnNotify() noexcept;
   void OnProgressCheck() noexcept;
-  void Reload();
+  void BeginReload();
   void FinishReload(HookLoader::Result result);
-  void EndReload();
   void RefuseReload(const std::vector<std::string>& errors);
-  std::string Status();
+  void EndReload(const std::vector<std::string>& errors);
+  std::string Status() override;
+  std::optional<std::uint64_t> WantReload() override;
+  void Drain() override;
 
   const ServeOptions options_;
   const std::chrono::steady_clock::time_point started_ = Loop::Now();
@@ -87,7 +95,8 @@ class Daemon {
   std::vector<bool> reported_stuck_;
   std::chrono::steady_clock::time_point reload_began_;
   bool reported_loader_ = false;
-  bool reload_again_ = false;  // asked for while one was under way
+  std::uint64_t reloads_ = 0;  // have begun
+  bool reload_wanted_ = false;
   bool draining_ = false;
   int exit_code_ = 0;
 };

@@ -1,17 +1,23 @@
 // ControlPort: the Unix socket through which an operator asks the running daemon. Speaks list
 // frames: one request, one answer, in order.
-//   status  →  ok JSON (admin/status.h)        ping  →  ok
+//   status          →  ok JSON (admin/status.h)
+//   clients [FROM]  →  ok JSON (admin/clients.h)
+//   close CONIDX    →  ok once its close has begun
+//   reload          →  ok once it has been done; error reload-failed, with an error a line
+//   drain           →  ok at once; what follows is the connection's end
+//   ping            →  ok
 //
 // Memory: at most kMaxConnections; one unread answer each, as a connection is not read while it has
-// an answer unsent.
+// an answer unsent or waits for a reload.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_ADMIN_CONTROL_PORT_H_
 #define EVRELAY_ADMIN_CONTROL_PORT_H_
 
 #include <cstddef>
-#include <functional>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +28,7 @@
 #include "event/loop.h"
 #include "net/listener.h"
 #include "net/unix_socket.h"
+#include "relay/hub.h"
 #include "util/unique_fd.h"
 
 namespace evrelay {
@@ -30,23 +37,50 @@ class ControlPort final : private Listener::Handler {
  public:
   static constexpr std::size_t kMaxConnections = 64;
   static constexpr std::size_t kMaxRequest = 64 * 1024;  // bytes
+  // So many connections `clients` tells of at a time: what it takes is a small part of a turn.
+  static constexpr std::size_t kMaxClients = 1000;
 
-  // `status` gives the JSON text. Throws as UnixSocketPath does.
-  ControlPort(Loop& loop, const ControlConfig& config, std::function<std::string()> status);
+  // What the daemon does at an operator's word.
+  class Operator {
+   public:
+    // The document of `status`.
+    virtual std::string Status() = 0;
+    // Wants a reload that begins after this call: the number that OnReloaded will have. None: the
+    // relay drains, so that there will be no more.
+    virtual std::optional<std::uint64_t> WantReload() = 0;
+    // Begins to drain; nothing happens when that has begun before.
+    virtual void Drain() = 0;
+
+   protected:
+    ~Operator() = default;
+  };
+
+  // Throws as UnixSocketPath does.
+  ControlPort(Loop& loop, const ControlConfig& config, Hub& hub, Operator& daemon);
   ~ControlPort();
 
   std::string name() const { return listener_.name(); }
+
+  // The reload with this number has ended; with errors it has changed nothing.
+  void OnReloaded(std::uint64_t number, const std::vector<std::string>& errors);
+  // The relay drains: there will be no more reloads.
+  void OnDrain();
 
  private:
   class Session;
 
   void OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept override;
   void OnAcceptShed() noexcept override {}
-  std::string Answer(std::string_view request);
+  // Empty: the answer comes with OnReloaded or OnDrain.
+  std::string Answer(Session& session, std::string_view request);
+  std::string Clients(std::string_view from);
+  std::string Close(std::string_view conidx);
+  std::string Reload(Session& session);
   void Destroy(Session& session);
 
   Loop& loop_;
-  std::function<std::string()> status_;
+  Hub& hub_;
+  Operator& daemon_;
   UnixSocketPath path_;
   Listener listener_;
   std::vector<std::unique_ptr<Session>> sessions_;

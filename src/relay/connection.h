@@ -72,12 +72,16 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   // It is to be destroyed with frames unsent: make the peer see a reset, not an orderly end.
   virtual void Reset() noexcept = 0;
 
+  // Messages of it that the script is not done with.
+  virtual std::uint32_t Unhandled() const = 0;
+
   // For the log: its address.
   virtual std::string Peer() const = 0;
 
   Outbox& outbox() { return outbox_; }
   ConnectionId id() const { return id_; }
   State state() const { return state_; }
+  std::chrono::steady_clock::time_point accepted() const { return accepted_; }
 
  private:
   friend class Hub;
@@ -98,6 +102,7 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   bool end_announced_ = false;  // close_reason_ is set; the script has been told, if there is one
   bool awaits_closed_ = false;  // connection-closed is still to run
   CloseReason close_reason_ = CloseReason::kEof;
+  const std::chrono::steady_clock::time_point accepted_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point progress_;  // blocked: when the kernel last took bytes
   // Admitting, closing, lingering: when patience ends.
   std::chrono::steady_clock::time_point deadline_;

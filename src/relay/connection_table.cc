@@ -41,4 +41,11 @@ Connection* ConnectionTable::Find(ConnectionId id) const {
   return slot.generation == id.generation ? slot.connection : nullptr;
 }
 
+Connection* ConnectionTable::FirstFrom(std::uint32_t conidx) const {
+  for (std::size_t at = conidx; at < slots_.size(); ++at) {
+    if (slots_[at].connection != nullptr) return slots_[at].connection;
+  }
+  return nullptr;
+}
+
 }  // namespace evrelay

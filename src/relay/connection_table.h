@@ -34,6 +34,9 @@ class ConnectionTable {
   // Null when no connection has that conidx.
   Connection* At(std::uint32_t conidx) const { return slots_[conidx].connection; }
 
+  // The connection with the lowest conidx from this one on; null: there is none.
+  Connection* FirstFrom(std::uint32_t conidx) const;
+
   // Conidxs that are taken though their connection is gone.
   std::size_t detached() const { return detached_; }
 

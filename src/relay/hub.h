@@ -109,6 +109,26 @@ class Hub {
   // The socket of a blocked connection takes bytes again.
   void OnWritable(Connection& connection);
 
+  // --- for the operator ---
+
+  // The connection with the lowest conidx from this one on; null: there is none. A closing
+  // connection whose connection-closed has run has no conidx any more.
+  const Connection* FirstFrom(std::uint32_t conidx) const { return table_.FirstFrom(conidx); }
+  std::string_view TagOf(const Connection& connection) const {
+    return tags_.tag_of(connection.id_.conidx);
+  }
+  // Bytes that stand between it and the end of what is for it.
+  std::uint64_t LagOf(const Connection& connection) const;
+
+  // Closes the connection in good order, as the script can; one that is still to be admitted is
+  // refused.
+  enum class CloseResult : std::uint8_t {
+    kBegun,
+    kNoConnection,  // nobody has that conidx
+    kClosing,       // its close has begun before
+  };
+  CloseResult Close(std::uint32_t conidx);
+
   // --- turns ---
 
   // Sends everything that is due; then deals with those that lag too much.

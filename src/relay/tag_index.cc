@@ -24,4 +24,9 @@ const TagIndex::Members* TagIndex::Find(std::string_view tag) const {
   return found == tags_.end() ? nullptr : &found->second;
 }
 
+std::string_view TagIndex::tag_of(std::uint32_t conidx) const {
+  if (conidx >= tag_of_.size() || tag_of_[conidx] == nullptr) return {};
+  return tag_of_[conidx]->first;
+}
+
 }  // namespace evrelay

@@ -23,6 +23,9 @@ class TagIndex {
   // Null when nobody has the tag. Holds until the next Set.
   const Members* Find(std::string_view tag) const;
 
+  // The tag of `conidx`, empty when it has none. Holds as long.
+  std::string_view tag_of(std::uint32_t conidx) const;
+
   // Tags in use.
   std::size_t size() const { return tags_.size(); }
 

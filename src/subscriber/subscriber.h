@@ -56,6 +56,7 @@ class Subscriber final : public Connection {
   bool Linger() noexcept override;
   bool Delivered() const noexcept override;
   void Reset() noexcept override;
+  std::uint32_t Unhandled() const override { return unhandled_; }
   std::string Peer() const override { return peer_.ToString(); }
 
  private:

@@ -24,6 +24,7 @@ class Nobody final : public Connection {
   bool Delivered() const noexcept override { return true; }
   bool Linger() noexcept override { return false; }
   void Reset() noexcept override {}
+  std::uint32_t Unhandled() const override { return 0; }
   std::string Peer() const override { return "nobody"; }
 };
 

@@ -91,6 +91,7 @@ class FakeConnection final : public Connection {
     return peer_->lingers;
   }
   void Reset() noexcept override { peer_->reset = true; }
+  std::uint32_t Unhandled() const override { return 0; }
   std::string Peer() const override { return "a test"; }
 
  private:
