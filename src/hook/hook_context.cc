@@ -22,6 +22,8 @@ bool HookContext::Unicast(std::string_view evdata, std::string_view etag) noexce
 
 bool HookContext::Resume(SuspendedId request, std::string_view evdata) noexcept {
   if (event_ == nullptr || event_->claims == nullptr || !IsEvent(evdata)) return false;
+  // Asked first, as a claim that is given back again would have kept it from other workers.
+  if (verdict_->closes() || !verdict_->HasRoomFor(evdata.size())) return false;
   bool claimed = false;
   try {
     action::Resume resume{request, std::string(evdata)};

@@ -145,7 +145,7 @@ TEST_CASE("an argument that is no string is an error that names it") {
       {"multicast('x')", "bad argument #2 to 'multicast' (string expected, got no value)"},
       {"multicast(nil, nil)", "bad argument #1 to 'multicast' (string expected, got nil)"},
       {"unicast('x', {})", "bad argument #2 to 'unicast' (string expected, got table)"},
-      {"resume(1, 2, 'x')", "attempt to call a nil value (field 'resume')"},
+      {"resume(1, 2)", "bad argument #3 to 'resume' (string expected, got no value)"},
   }));
   CHECK(Failure("evapi." + call) == "hook.lua:1: " + error);
 }
