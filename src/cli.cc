@@ -22,8 +22,13 @@ constexpr std::string_view kServeExamples =
   serve                       run the relay (the default)
   pub [DATA...]               publish events
   sub [ADDR]                  show events as they are relayed
-  status                      ask the running relay how it does
-  Each has its own help: evrelay pub --help
+Commands for the relay that runs:
+  status                      how it does
+  clients                     who is connected
+  close CONIDX                end a connection
+  reload                      read the configuration and the script again
+  drain                       deliver what is due, then end
+Each has its own help: evrelay pub --help
 
 Example:
   evrelay -c /etc/evrelay/evrelay.yaml --check
@@ -43,6 +48,22 @@ constexpr std::string_view kSubExamples =
 constexpr std::string_view kStatusExamples =
     R"(Example:
   evrelay status --json)";
+
+constexpr std::string_view kClientsExamples =
+    R"(Example:
+  evrelay clients --json | jq 'select(.lag > 0)')";
+
+constexpr std::string_view kCloseExamples =
+    R"(Example:
+  evrelay close 12)";
+
+constexpr std::string_view kReloadExamples =
+    R"(Example:
+  evrelay reload && echo done)";
+
+constexpr std::string_view kDrainExamples =
+    R"(Example:
+  evrelay drain && evrelay -c /etc/evrelay/evrelay.yaml)";
 
 constexpr std::array<std::pair<std::string_view, LogLevel>, 4> kLevels{
     {{"debug", LogLevel::kDebug},
@@ -181,6 +202,18 @@ std::string ReadTag(const CLI::Option* option) {
   return tag;
 }
 
+std::uint32_t ReadConidx(const std::string& text) {
+  std::uint32_t conidx = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, conidx);
+  if (result.ec != std::errc() || result.ptr != end) {
+    throw CLI::ValidationError(
+        "CONIDX",
+        '"' + text + R"(" is no conidx; evrelay clients shows them, whole numbers from 0)");
+  }
+  return conidx;
+}
+
 std::variant<CommandLine, CliExit> ParseServe(int argc, const char* const* argv) {
   ServeOptions options;
   Parser parser("evrelay", "Relay events from producers to every TCP subscriber, in netstrings.",
@@ -276,12 +309,66 @@ std::variant<CommandLine, CliExit> ParseSub(int argc, const char* const* argv) {
   });
 }
 
+const CLI::Option* ControlSocket(Parser& parser) {
+  return parser.Option("--socket", "PATH",
+                       "The relay's control socket (else control.sock beside the producers')");
+}
+
 std::variant<CommandLine, CliExit> ParseStatus(int argc, const char* const* argv) {
   StatusOptions options;
+  bool json = false;
+  bool balance = false;
   Parser parser("evrelay status", "Ask the running relay how it does.", kStatusExamples);
-  const CLI::Option* socket = parser.Option(
-      "--socket", "PATH", "The relay's control socket (else control.sock beside the producers')");
-  parser.Flag("--json", options.json, "Everything, as one JSON object");
+  const CLI::Option* socket = ControlSocket(parser);
+  parser.Flag("--json", json, "Everything, as one JSON object");
+  parser.Flag("--balance", balance, "Check that its books balance; exit code 1 when they do not");
+  return parser.Run(argc, argv, options, [&] {
+    options.socket = Last(socket);
+    if (json && balance) throw CLI::ValidationError("--json and --balance", "give one of them");
+    if (json) options.format = StatusOptions::Format::kJson;
+    if (balance) options.format = StatusOptions::Format::kBalance;
+  });
+}
+
+std::variant<CommandLine, CliExit> ParseClients(int argc, const char* const* argv) {
+  ClientsOptions options;
+  Parser parser("evrelay clients", "Show who is connected to the running relay.", kClientsExamples);
+  const CLI::Option* socket = ControlSocket(parser);
+  parser.Flag("--json", options.json, "One JSON object a line");
+  return parser.Run(argc, argv, options, [&] { options.socket = Last(socket); });
+}
+
+std::variant<CommandLine, CliExit> ParseClose(int argc, const char* const* argv) {
+  CloseOptions options;
+  Parser parser("evrelay close",
+                "End a subscriber's connection in good order: what is due to it is delivered.",
+                kCloseExamples);
+  const CLI::Option* socket = ControlSocket(parser);
+  const CLI::Option* conidx =
+      parser.Option("CONIDX", "", "Its number, as evrelay clients shows it")->required();
+  return parser.Run(argc, argv, options, [&] {
+    options.socket = Last(socket);
+    options.conidx = ReadConidx(Last(conidx));
+  });
+}
+
+std::variant<CommandLine, CliExit> ParseReload(int argc, const char* const* argv) {
+  ReloadOptions options;
+  Parser parser("evrelay reload",
+                "Have the running relay read its configuration and its script again, and wait for\n"
+                "that. If they are not right nothing changes and their errors are shown.",
+                kReloadExamples);
+  const CLI::Option* socket = ControlSocket(parser);
+  return parser.Run(argc, argv, options, [&] { options.socket = Last(socket); });
+}
+
+std::variant<CommandLine, CliExit> ParseDrain(int argc, const char* const* argv) {
+  DrainOptions options;
+  Parser parser("evrelay drain",
+                "Have the running relay take nothing more, deliver what is due and end, and wait\n"
+                "for that.",
+                kDrainExamples);
+  const CLI::Option* socket = ControlSocket(parser);
   return parser.Run(argc, argv, options, [&] { options.socket = Last(socket); });
 }
 
@@ -294,9 +381,14 @@ std::variant<CommandLine, CliExit> ParseCommandLine(int argc, const char* const*
   if (command == "pub") return ParsePub(argc - 1, argv + 1);
   if (command == "sub") return ParseSub(argc - 1, argv + 1);
   if (command == "status") return ParseStatus(argc - 1, argv + 1);
+  if (command == "clients") return ParseClients(argc - 1, argv + 1);
+  if (command == "close") return ParseClose(argc - 1, argv + 1);
+  if (command == "reload") return ParseReload(argc - 1, argv + 1);
+  if (command == "drain") return ParseDrain(argc - 1, argv + 1);
   return CliExit{2, "",
                  "evrelay: no command \"" + std::string(command) +
-                     "\"; give serve, pub, sub or status\nTry: evrelay --help\n"};
+                     "\"; give serve, pub, sub, status, clients, close, reload or drain\n"
+                     "Try: evrelay --help\n"};
 }
 
 void ApplyFlags(const ServeOptions& flags, Config& config) {

@@ -9,6 +9,8 @@
 #include <variant>
 #include <vector>
 
+#include "client/clients.h"
+#include "client/operate.h"
 #include "client/pub.h"
 #include "client/status.h"
 #include "client/sub.h"
@@ -28,7 +30,9 @@ struct ServeOptions {
 };
 
 struct CommandLine {
-  std::variant<ServeOptions, PubOptions, SubOptions, StatusOptions> command;
+  std::variant<ServeOptions, PubOptions, SubOptions, StatusOptions, ClientsOptions, CloseOptions,
+               ReloadOptions, DrainOptions>
+      command;
 };
 
 // Nothing to run: --help and --version (code 0, text for standard output), or a usage error

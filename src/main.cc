@@ -5,6 +5,8 @@
 #include <variant>
 
 #include "cli.h"
+#include "client/clients.h"
+#include "client/operate.h"
 #include "client/pub.h"
 #include "client/status.h"
 #include "client/sub.h"
@@ -19,6 +21,14 @@ struct RunCommand {
   int operator()(const evrelay::StatusOptions& options) const {
     return evrelay::RunStatus(options);
   }
+  int operator()(const evrelay::ClientsOptions& options) const {
+    return evrelay::RunClients(options);
+  }
+  int operator()(const evrelay::CloseOptions& options) const { return evrelay::RunClose(options); }
+  int operator()(const evrelay::ReloadOptions& options) const {
+    return evrelay::RunReload(options);
+  }
+  int operator()(const evrelay::DrainOptions& options) const { return evrelay::RunDrain(options); }
 };
 
 }  // namespace

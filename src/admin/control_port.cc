@@ -220,9 +220,9 @@ std::string ControlPort::Close(std::string_view conidx) {
     case Hub::CloseResult::kBegun:
       break;
     case Hub::CloseResult::kNoConnection:
-      return Error("no-connection", "no connection has this conidx");
+      return Error("no-connection", "no connection has conidx " + std::to_string(*read));
     case Hub::CloseResult::kClosing:
-      return Error("closing", "the close of this connection has begun before");
+      return Error("closing", "the close of conidx " + std::to_string(*read) + " has begun before");
   }
   return Ok();
 }

@@ -1,5 +1,5 @@
-// evrelay status: asks the running daemon over its control socket what it is doing. Blocking;
-// called by main in a process of its own, with nothing else running.
+// evrelay status: asks the running daemon over its control socket what it is doing. Blocking, as
+// control.h.
 
 #ifndef EVRELAY_CLIENT_STATUS_H_
 #define EVRELAY_CLIENT_STATUS_H_
@@ -11,11 +11,17 @@
 namespace evrelay {
 
 struct StatusOptions {
+  enum class Format {
+    kTable,
+    kJson,     // the whole document
+    kBalance,  // whether the books balance
+  };
   std::string socket{};  // path of the control socket; empty: control.sock beside the producer's
-  bool json = false;     // print the document instead of the table
+  Format format = Format::kTable;
 };
 
-// Prints the answer to standard output, trouble to standard error. Returns the exit code, 0 or 1.
+// Prints the answer to standard output, trouble to standard error. Returns the exit code: 0, or 1
+// for trouble and for books that do not balance.
 int RunStatus(const StatusOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
