@@ -292,13 +292,19 @@ TEST_CASE("the installed file states the defaults, and says every key") {
   }
   const Config config = Good(text);
   CheckDefaults(config);
-  for (const std::string key : {"bind_addr", "workers",         "max_clients", "netstring_format",
-                                "bad_frame", "max_message",     "max_event",   "send_buffer",
-                                "script",    "event_callback",  "timeout",     "memory",
-                                "patterns",  "socket",          "mode",        "user",
-                                "group",     "max_connections", "allow",       "max_lag",
-                                "policy",    "stall_timeout",   "level",       "target",
-                                "drain"}) {
+  for (const std::string key : {"bind_addr",     "workers",
+                                "max_clients",   "netstring_format",
+                                "bad_frame",     "max_message",
+                                "max_event",     "send_buffer",
+                                "script",        "event_callback",
+                                "timeout",       "memory",
+                                "patterns",      "socket",
+                                "mode",          "user",
+                                "group",         "max_connections",
+                                "allow",         "max_lag",
+                                "policy",        "stall_timeout",
+                                "max_suspended", "level",
+                                "target",        "drain"}) {
     INFO(key);
     CHECK((text.find("\n" + key + ":") != std::string::npos ||
            text.find("\n  " + key + ":") != std::string::npos));

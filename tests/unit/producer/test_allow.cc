@@ -69,6 +69,27 @@ TEST_CASE("allow: every id that a rule names must be the peer's") {
   CHECK_FALSE(Evaluate({cell.rule}, std::nullopt).Allows(Verb::kRelay));
 }
 
+TEST_CASE("allow: a rule gives the verbs that it names, and no other") {
+  for (std::size_t named = 0; named < kVerbNames.size(); ++named) {
+    const Permissions permissions =
+        Evaluate({Rule(kUser, {}, {std::string(kVerbNames[named])})}, Somebody());
+    for (std::size_t i = 0; i < kVerbNames.size(); ++i) {
+      const Verb verb = static_cast<Verb>(i);
+      CAPTURE(Name(verb), kVerbNames[named]);
+      CHECK(permissions.Allows(verb) == (i == named || verb == Verb::kPing));
+    }
+  }
+}
+
+TEST_CASE("allow: a rule without verbs gives all, as no rules do") {
+  for (const auto& permissions :
+       {Evaluate({}, std::nullopt), Evaluate({Rule(kUser, {})}, Somebody())}) {
+    for (std::size_t i = 0; i < kVerbNames.size(); ++i) {
+      CHECK(permissions.Allows(static_cast<Verb>(i)));
+    }
+  }
+}
+
 TEST_CASE("allow: the primary group counts though it is not among the supplementary ones") {
   PeerCredentials peer = Somebody();
   peer.groups = {};
@@ -77,9 +98,12 @@ TEST_CASE("allow: the primary group counts though it is not among the supplement
 }
 
 TEST_CASE("allow: the rules that match are added up") {
-  const std::vector<AllowRule> rules{Rule(kUser + 1, {}), Rule(kUser, {}, {"ping"}),
-                                     Rule({}, kSecond, {"relay"})};
+  const std::vector<AllowRule> rules{Rule(kUser + 1, {}), Rule(kUser, {}, {"async_unicast"}),
+                                     Rule({}, kSecond, {"relay", "unicast"})};
   CHECK(Evaluate(rules, Somebody()).Allows(Verb::kRelay));
+  CHECK(Evaluate(rules, Somebody()).Allows(Verb::kUnicast));
+  CHECK(Evaluate(rules, Somebody()).Allows(Verb::kAsyncUnicast));
+  CHECK_FALSE(Evaluate(rules, Somebody()).Allows(Verb::kAsyncRelay));
   PeerCredentials other = Somebody();
   other.groups = {};
   CHECK_FALSE(Evaluate(rules, other).Allows(Verb::kRelay));
