@@ -48,7 +48,7 @@ std::string ProgressLine::Text(Clock::time_point now) const {
   const std::chrono::duration<double> elapsed = now - started_;
   const auto rate = static_cast<std::uint64_t>(static_cast<double>(done_) / elapsed.count());
   return std::to_string(done_) + (done_ == total_ ? "" : " of " + std::to_string(total_)) +
-         " events, " + std::to_string(rate) + "/s";
+         (total_ == 1 ? " event, " : " events, ") + std::to_string(rate) + "/s";
 }
 
 }  // namespace evrelay
