@@ -5,27 +5,37 @@ import datetime
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
 import unittest
 
-from relay import EVRELAY, RelayCase, evrelay, patience, pump
+import wire
+from relay import EVRELAY, RelayCase, evrelay, patience, pump, scaled
+from scripts import ACT, act
+
+# What an event says of the request that it belongs to.
+ASK = "ask $T(id_index) $T(id_label)"
 
 
-class Pub(RelayCase):
-    def setUp(self):
-        self.relay = self.start(max_event="1KiB")
-        self.subscriber = self.relay.subscriber()
-
+class PubCase(RelayCase):
     def pub(self, *args, stdin=b""):
         return evrelay("pub", "--socket", self.relay.producer_path, *args, stdin=stdin)
 
     def assert_done(self, done):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+
+class Pub(PubCase):
+    def setUp(self):
+        self.relay = self.start(max_event="1KiB")
+        self.subscriber = self.relay.subscriber()
 
     def test_arguments(self):
         self.assert_done(self.pub("hello", "[1,2]", "{}", "two words"))
@@ -112,6 +122,272 @@ class Pub(RelayCase):
             sock.connect(self.relay.producer_path)
             sock.sendall(b"5:hello,")
         self.subscriber.expect(b"hello")
+
+
+class PubRequests(PubCase):
+    def begin(self, *tags, **config):
+        """A relay with ACT, and a subscriber for each tag; an empty one is none."""
+        self.relay = self.start(lua=ACT, **config)
+        self.subscribers = self.relay.subscribers(len(tags))
+        for subscriber, tag in zip(self.subscribers, tags):
+            if tag:
+                subscriber.send(act("set_tag", tag))
+                subscriber.expect(b"set_tag true")
+
+    def publishing(self, *args, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE):
+        """A running `evrelay pub`."""
+        process = subprocess.Popen(
+            [EVRELAY, "pub", "--socket", self.relay.producer_path, *args],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+        self.addCleanup(self.end, process)
+        return process
+
+    @staticmethod
+    def end(process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def assert_ends(self, process, code, stdout=b"", stderr=b""):
+        out, err = process.communicate(timeout=patience(20))
+        self.assertEqual((process.returncode, out, err), (code, stdout, stderr))
+
+    def next_ask(self, subscriber):
+        """INDEX and LABEL in the next event, which ASK became."""
+        subscriber.pump(lambda: subscriber.events)
+        word, *request = subscriber.events.pop(0).split()
+        self.assertEqual((word, len(request)), (b"ask", 2))
+        return request
+
+    def assert_books(self, **wanted):
+        names = ("suspended", "resumed", "expired", "drained", "abandoned", "waiting")
+        self.assertEqual(self.relay.status()["async"], {**dict.fromkeys(names, 0), **wanted})
+
+    def assert_verbs(self, **wanted):
+        accepted = self.relay.status()["requests"]["accepted"]
+        self.assertEqual({verb: n for verb, n in accepted.items() if n}, wanted)
+
+    def test_multicast(self):
+        self.begin("red", "blue", "red", "")
+        self.assert_done(self.pub("--multicast", "red", "one", "two"))
+        self.assert_done(self.pub("--multicast", "red", stdin=b"three\n"))
+        self.assert_done(self.pub("--multicast", "green", "nobody hears it"))
+        self.assert_verbs(multicast=4)
+        self.assert_done(self.pub("end"))
+        red, blue, also_red, none = self.subscribers
+        for subscriber in (red, also_red):
+            subscriber.expect(b"one", b"two", b"three", b"end")
+        for subscriber in (blue, none):
+            subscriber.expect(b"end")
+
+    def test_unicast(self):
+        self.begin("", "red", "red")
+        self.assert_done(self.pub("--unicast", "red", "one", "two"))
+        self.assert_verbs(unicast=2)
+        done = self.pub("--unicast", "green", "x", "y")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(
+            done.stderr,
+            r"\Aevrelay pub: event 1: no-subscriber: .+\nevrelay pub: event 2: no-subscriber: .+\n\Z",
+        )
+        self.assert_done(self.pub("end"))
+        none, red, also_red = self.subscribers
+        red.expect(b"one", b"two", b"end")
+        for subscriber in (none, also_red):
+            subscriber.expect(b"end")
+
+    def test_a_tag_that_is_no_word(self):
+        tags = ["[1,2]", "{}", "a b", "\N{SNOWMAN}" * 21, "--", "$T(id_index)"]
+        self.begin(*tags)
+        for tag in tags:
+            self.assert_done(self.pub("--unicast=" + tag, "for " + tag))
+        self.assert_done(self.pub("end"))
+        for subscriber, tag in zip(self.subscribers, tags):
+            subscriber.expect(("for " + tag).encode(), b"end")
+
+    def test_many_refused_are_counted(self):
+        self.begin("")
+        count = scaled(400_000)
+        done = self.pub("--unicast", "green", stdin=b"x\n" * count)
+        self.assertEqual(done.returncode, 1)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 7, lines[:20])
+        self.assertEqual(lines[-1], f"evrelay pub: no-subscriber: {count} events in all")
+
+    def test_many_with_ack(self):
+        self.begin("")
+        count = scaled(1_000_000)
+        with tempfile.TemporaryFile() as file:
+            file.write(b"".join(b"%d\n" % n for n in range(count)))
+            file.seek(0)
+            process = self.publishing("--ack", stdin=file)
+        (subscriber,) = self.subscribers
+        subscriber.pump(lambda: len(subscriber.events) >= count, 60)
+        self.assertEqual(subscriber.events, [b"%d" % n for n in range(count)])
+        self.assert_ends(process, 0)
+        self.assert_verbs(relay=count)
+
+    def test_async(self):
+        self.begin("", "red", "red")
+        none, red, also_red = self.subscribers
+        for args, asked in (
+            (["--async"], self.subscribers),
+            (["--async", "--multicast", "red"], (red, also_red)),
+            (["--async", "--unicast", "red"], (red,)),
+            (["--async", "--timeout", "3600000", "--unicast=red", "--ack"], (red,)),
+        ):
+            with self.subTest(args):
+                process = self.publishing(*args, ASK)
+                request = self.next_ask(asked[0])
+                for other in asked[1:]:
+                    other.expect(b"ask %b %b" % tuple(request))
+                # Whoever was asked, anybody may decide.
+                none.send(act("resume", *request, b"let it ring"))
+                none.expect(b"resume true")
+                self.assert_ends(process, 0, b"let it ring\n")
+        self.assert_verbs(async_relay=1, async_multicast=1, async_unicast=2)
+        self.assert_books(suspended=4, resumed=4)
+
+    def test_async_answers_are_printed_as_they_come(self):
+        self.begin("")
+        (subscriber,) = self.subscribers
+        process = self.publishing("--async", ASK, ASK, ASK)
+        requests = [self.next_ask(subscriber) for _ in range(3)]
+        for number in (1, 2, 0):
+            subscriber.send(act("resume", *requests[number], b"answer %d" % number))
+            self.assertEqual(process.stdout.readline(), b"answer %d\n" % number)
+        self.assert_ends(process, 0)
+
+    def test_async_netstrings(self):
+        self.begin("")
+        (subscriber,) = self.subscribers
+        process = self.publishing("--async", "--netstring", stdin=subprocess.PIPE)
+        process.stdin.write(wire.data(ASK.encode()) + wire.data(b"\n" + ASK.encode()))
+        process.stdin.flush()
+        for answer in (b"a\nb", b"c,"):
+            subscriber.send(act("resume", *self.next_ask(subscriber), answer))
+        self.assert_ends(process, 0, b"3:a\nb,2:c,,")
+
+    def test_async_many_in_any_order(self):
+        """Far more than one producer may have suspended: they are all resumed, none refused."""
+        self.begin("")
+        count = scaled(200_000)
+        with tempfile.TemporaryFile() as file:
+            file.write(b"".join(b"%d $T(id_index) $T(id_label)\n" % n for n in range(count)))
+            file.seek(0)
+            process = self.publishing("--async", stdin=file, stderr=None)
+        (subscriber,) = self.subscribers
+        output = []
+        reader = threading.Thread(target=lambda: output.extend(process.stdout))
+        reader.start()
+        self.addCleanup(reader.join)
+        resumed = []
+        waiting = []
+
+        def resume_some():
+            waiting.extend(event for event in subscriber.events if event[0] != ord("r"))
+            subscriber.events.clear()
+            random.shuffle(waiting)
+            # Half of them, the others meet newer ones.
+            batch = [waiting.pop() for _ in range((len(waiting) + 1) // 2)]
+            for event in batch:
+                number, *request = event.split()
+                resumed.append(int(number))
+                subscriber.send(act("resume", *request, number))
+            return len(resumed) == count
+
+        subscriber.pump(resume_some, 60, "all are resumed")
+        subscriber.pump(lambda: process.poll() is not None, 20, "pub ends")
+        self.assertEqual(process.returncode, 0)
+        reader.join()
+        self.assertEqual(sorted(map(int, output)), list(range(count)))
+        # Each answer is taken when it is given.
+        self.assertEqual(list(map(int, output)), resumed)
+        self.assert_books(suspended=count, resumed=count)
+
+    def test_async_timeout(self):
+        self.begin("")
+        process = self.publishing("--async", "--timeout", "20", "forget me", "and me")
+        self.assert_ends(
+            process,
+            1,
+            b"",
+            b"evrelay pub: event 1: expired: no hook resumed it in time\n"
+            b"evrelay pub: event 2: expired: no hook resumed it in time\n",
+        )
+        self.subscribers[0].expect(b"forget me", b"and me")
+        self.assert_books(suspended=2, expired=2)
+
+    def test_async_nobody_to_ask(self):
+        self.begin()
+        done = self.pub("--async", "x")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"\Aevrelay pub: event 1: no-subscriber: .+\n\Z")
+
+    def test_async_overloaded(self):
+        self.begin("", **{"async": {"max_suspended": 8}})
+        (subscriber,) = self.subscribers
+        process = self.publishing("--async", ASK, ASK, "one too many")
+        for _ in range(2):
+            subscriber.send(act("resume", *self.next_ask(subscriber), b"yes"))
+        out, err = process.communicate(timeout=patience(20))
+        self.assertEqual((process.returncode, out), (1, b"yes\nyes\n"))
+        self.assertRegex(err, rb"\Aevrelay pub: event 3: overloaded: .+\n\Z")
+
+    def test_async_the_relay_stops(self):
+        self.begin("")
+        process = self.publishing("--async", ASK, "x")
+        self.next_ask(self.subscribers[0])
+        self.relay.signal(signal.SIGTERM)
+        self.assertEqual(self.relay.wait(), 0)
+        out, err = process.communicate(timeout=patience(20))
+        self.assertEqual((process.returncode, out), (1, b""))
+        self.assertEqual(
+            sorted(err.splitlines()),
+            [b"evrelay pub: event %d: draining: the relay is stopping" % n for n in (1, 2)],
+        )
+
+    def test_async_the_relay_dies(self):
+        self.begin("")
+        process = self.publishing("--async", "x", ASK)
+        (subscriber,) = self.subscribers
+        subscriber.expect(b"x")
+        subscriber.send(act("resume", *self.next_ask(subscriber), b"yes"))
+        self.assertEqual(process.stdout.readline(), b"yes\n")
+        self.relay.kill()
+        self.assert_ends(
+            process,
+            1,
+            b"",
+            b"evrelay pub: the relay closed the connection; not answered: 1 event\n",
+        )
+
+    def test_the_control_socket_is_told_apart(self):
+        self.begin("")
+        for args in (["--ack"], ["--async"], ["--unicast", "red"], []):
+            with self.subTest(args):
+                done = evrelay("pub", "--socket", self.relay.control_path, *args, "x")
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertIn("this looks like the control socket", done.stderr)
+
+    def test_progress_on_a_terminal(self):
+        self.begin("")
+        terminal, inner = pty.openpty()
+        self.addCleanup(os.close, terminal)
+        process = self.publishing("--ack", stdin=subprocess.PIPE, stderr=inner)
+        os.close(inner)
+        process.stdin.write(b"one\ntwo\n")
+        process.stdin.flush()
+        text = b""
+        while b"/s" not in text:
+            self.assertTrue(select.select([terminal], [], [], patience(10))[0], text)
+            text += os.read(terminal, 4096)
+        self.assertRegex(text, rb"\A\r2 events, \d+/s\Z")
+        self.assert_ends(process, 0, stderr=None)
+        self.assertRegex(os.read(terminal, 4096), rb"\A\r +\r\Z")
 
 
 class Sub(RelayCase):
