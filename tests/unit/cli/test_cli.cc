@@ -178,18 +178,39 @@ TEST_CASE("sub takes an address, a count, a format and messages") {
 
 TEST_CASE("status takes a socket and a format") {
   CHECK(Good<StatusOptions>({"status"}).socket.empty());
-  CHECK(!Good<StatusOptions>({"status"}).json);
+  CHECK(Good<StatusOptions>({"status"}).format == StatusOptions::Format::kTable);
   const StatusOptions all = Good<StatusOptions>({"status", "--json", "--socket", "/run/c"});
   CHECK(all.socket == "/run/c");
-  CHECK(all.json);
+  CHECK(all.format == StatusOptions::Format::kJson);
+  CHECK(Good<StatusOptions>({"status", "--balance"}).format == StatusOptions::Format::kBalance);
+}
+
+TEST_CASE("the operator's commands take a socket") {
+  CHECK(Good<ClientsOptions>({"clients"}).socket.empty());
+  CHECK(!Good<ClientsOptions>({"clients"}).json);
+  CHECK(Good<ClientsOptions>({"clients", "--json", "--socket", "/run/c"}).json);
+  CHECK(Good<ClientsOptions>({"clients", "--socket", "/run/c"}).socket == "/run/c");
+  CHECK(Good<CloseOptions>({"close", "0"}).conidx == 0);
+  CHECK(Good<CloseOptions>({"close", "0"}).socket.empty());
+  const CloseOptions close = Good<CloseOptions>({"close", "--socket", "/run/c", "4294967295"});
+  CHECK(close.conidx == UINT32_MAX);
+  CHECK(close.socket == "/run/c");
+  CHECK(Good<ReloadOptions>({"reload"}).socket.empty());
+  CHECK(Good<ReloadOptions>({"reload", "--socket", "/run/c"}).socket == "/run/c");
+  CHECK(Good<DrainOptions>({"drain"}).socket.empty());
+  CHECK(Good<DrainOptions>({"drain", "--socket", "/run/c"}).socket == "/run/c");
 }
 
 TEST_CASE("usage errors say what is wrong and where to look") {
   const std::string serve = "evrelay --help";
   const std::string pub = "evrelay pub --help";
   const std::string sub = "evrelay sub --help";
-  CheckUsageError({"stats"}, "no command \"stats\"; give serve, pub, sub or status", serve);
-  CheckUsageError({""}, "no command \"\"; give serve, pub, sub or status", serve);
+  for (const std::string command : {"stats", ""}) {
+    CheckUsageError({command},
+                    "no command \"" + command +
+                        "\"; give serve, pub, sub, status, clients, close, reload or drain",
+                    serve);
+  }
   CheckUsageError({"--bogus"}, "The following argument was not expected: --bogus", serve);
   CheckUsageError({"serve", "now"}, "The following argument was not expected: now", serve);
   CheckUsageError({"--log-level", "loud"},
@@ -222,6 +243,15 @@ TEST_CASE("usage errors say what is wrong and where to look") {
                   "--timeout: only --async waits; give that, too", pub);
   CheckUsageError({"sub", "--json", "--raw"}, "--json, --raw and --netstring: give one of them",
                   sub);
+  CheckUsageError({"status", "--json", "--balance"}, "--json and --balance: give one of them",
+                  "evrelay status --help");
+  CheckUsageError({"close"}, "CONIDX is required", "evrelay close --help");
+  for (const std::string conidx : {"x", "-1", "1x", "", "4294967296"}) {
+    CheckUsageError(
+        {"close", conidx},
+        "CONIDX: \"" + conidx + "\" is no conidx; evrelay clients shows them, whole numbers from 0",
+        "evrelay close --help");
+  }
   CheckUsageError({"sub", "a:1", "b:1"}, "The following argument was not expected: b:1", sub);
   for (const std::string count : {"0", "-1", "x", "1x", "18446744073709551616"}) {
     CheckUsageError({"sub", "--count", count},
@@ -235,7 +265,8 @@ TEST_CASE("flags without their value, given twice or of a later version are refu
         Words{"--workers"}, Words{"--script"}, Words{"--script", "a", "--script", "b"},
         Words{"pub", "--socket"}, Words{"pub", "--timeout"}, Words{"pub", "--unicast"},
         Words{"pub", "--multicast", "a", "--multicast", "b"}, Words{"sub", "--send"},
-        Words{"status", "x"}, Words{"-c", "a", "pub"}}) {
+        Words{"status", "x"}, Words{"clients", "x"}, Words{"close", "1", "2"}, Words{"reload", "x"},
+        Words{"drain", "x"}, Words{"close", "--json", "1"}, Words{"-c", "a", "pub"}}) {
     CHECK(Exit(words).code == 2);
   }
 }
@@ -245,15 +276,20 @@ TEST_CASE("help goes to standard output, names every flag and shows an example")
     Words words;
     Words flags;
   };
-  for (const Help& help : std::vector<Help>{
-           {{},
-            {"--config", "--bind-addr", "--workers", "--producer-socket", "--script", "--log-level",
-             "--check", "--version", "--help", "  serve", "  pub", "  sub", "  status"}},
-           {{"pub"},
-            {"--socket", "--multicast TAG", "--unicast TAG", "--async", "--timeout MS", "--ack",
-             "--netstring", "DATA"}},
-           {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
-           {{"status"}, {"--socket", "--json"}}}) {
+  for (const Help& help :
+       std::vector<Help>{{{},
+                          {"--config", "--bind-addr", "--workers", "--producer-socket", "--script",
+                           "--log-level", "--check", "--version", "--help", "  serve", "  pub",
+                           "  sub", "  status", "  clients", "  close", "  reload", "  drain"}},
+                         {{"pub"},
+                          {"--socket", "--multicast TAG", "--unicast TAG", "--async",
+                           "--timeout MS", "--ack", "--netstring", "DATA"}},
+                         {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
+                         {{"status"}, {"--socket", "--json", "--balance"}},
+                         {{"clients"}, {"--socket", "--json"}},
+                         {{"close"}, {"--socket", "CONIDX"}},
+                         {{"reload"}, {"--socket"}},
+                         {{"drain"}, {"--socket"}}}) {
     for (const std::string flag : {"--help", "-h"}) {
       Words words = help.words;
       words.push_back(flag);

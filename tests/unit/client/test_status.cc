@@ -1,6 +1,9 @@
 // evrelay status against a relay that does what the test says.
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "client/status.h"
 #include "fake_relay.h"
@@ -22,32 +25,143 @@ Running::Command Status(const StatusOptions& options) {
 
 constexpr std::string_view kRequest = "9:6:status,]";
 
-constexpr std::string_view kStatus =
-    R"({"version":"0.1.0","uptime_s":12.52,"listen":["127.0.0.1:8448","[::1]:8448"],)"
-    R"("subscribers":{"live":2,"blocked":0,"refused":{"full":0,"no-files":0},)"
-    R"("closed":{"eof":3,"reset":0,"bad-size":1}},"events":{"relayed":7}})";
+// In good health, and nearly everything that can be said of it.
+constexpr std::string_view kStatus = R"({
+  "version": "0.1.0", "pid": 4711, "uptime_s": 130.7, "state": "running",
+  "listen": ["127.0.0.1:8448", "[::1]:8448"],
+  "producer_socket": "/run/evrelay/producer.sock", "control_socket": "/run/evrelay/control.sock",
+  "subscribers": {"live": 120, "admitting": 1, "closing": 3, "blocked": 2, "accepted": 340,
+                  "refused": {"full": 0, "no-files": 0},
+                  "closed": {"eof": 200, "reset": 10, "hook": 4, "stalled": 0, "drain": 0,
+                             "admin": 3}},
+  "producers": {"connected": 4, "accepted": 8, "refused": {"full": 0, "no-files": 0},
+                "closed": {"eof": 4, "slow-producer": 0}},
+  "events": {"relayed": 7, "bytes": 2048, "denied": 0},
+  "deliveries": {"due": 840, "written": 800, "queued": 40, "dropped": {"reset": 0, "drain": 0}},
+  "messages": {"received": 9, "bytes": 90, "discarded_bytes": 0, "unhandled": 2, "handled": 4,
+               "dropped": {"no-hook": 0, "after-close": 3}},
+  "hook": {"script": "/etc/evrelay/hook.lua", "workers": 2, "stuck_workers": 0,
+           "runs": {"connection-new": 340, "message-received": 4, "connection-closed": 217},
+           "failed": {"error": 0, "timeout": 0, "memory": 0},
+           "actions": {"relay": 5, "multicast": 0}, "stale_actions": 1},
+  "requests": {"accepted": {"relay": 6, "ping": 1}, "errors": {"no-subscriber": 2, "too-big": 0},
+               "undeliverable": 1},
+  "async": {"suspended": 7, "resumed": 1, "expired": 0, "drained": 2, "abandoned": 3,
+            "waiting": 1},
+  "log": {"bytes": 1229, "segments": 1, "free_segments": 0, "max_lag": 1229},
+  "loop": {"turns": 99, "sends": 98, "short_writes": 97, "holds": 0}})";
+
+// Asks a relay that has this document.
+std::string Shown(const nlohmann::ordered_json& status) {
+  FakeRelay relay("control.sock");
+  Running command(Status({.socket = relay.path()}));
+  Peer peer = relay.Accept();
+  CHECK(peer.Read(kRequest.size()) == kRequest);
+  peer.Answer({"ok", status.dump()});
+  CHECK(command.ExitCode() == 0);
+  CHECK(command.Err().empty());
+  return command.Out();
+}
 
 }  // namespace
 
-TEST_CASE("status shows a table without the reasons that never were") {
+TEST_CASE("status shows in a table what is there") {
+  CHECK(Shown(nlohmann::ordered_json::parse(kStatus)) ==
+        R"(  evrelay        0.1.0, running for 2m 10s, pid 4711
+  subscribers at 127.0.0.1:8448, [::1]:8448
+  producers at   /run/evrelay/producer.sock
+  script         /etc/evrelay/hook.lua, 2 workers
+
+  subscribers    120 live, 1 being admitted, 2 blocked, 3 closing, 1.2 KiB behind at most, 340 accepted so far
+    closed       eof 200, reset 10, hook 4, admin 3
+  producers      4 connected, 8 accepted so far
+    closed       eof 4
+  events         7 relayed, 2 KiB
+  deliveries     840 due, 800 written, 40 queued
+  messages       9 received, 90 B, 4 handled, 2 wait for the script
+    dropped      after-close 3
+  hook runs      connection-new 340, message-received 4, connection-closed 217
+    actions      relay 5, 1 came too late
+  requests       relay 6, ping 1
+  request errors no-subscriber 2
+  lost answers   1 undeliverable
+  async          7 suspended, 1 waiting now, 1 resumed, 2 drained, 3 abandoned
+)");
+}
+
+TEST_CASE("status leaves out what never was") {
+  CHECK(Shown(nlohmann::ordered_json::parse(R"({
+    "version": "0.1.0", "pid": 1, "uptime_s": 0.5, "state": "running", "listen": ["unix:/s\u001b"],
+    "producer_socket": "/p", "subscribers": {"live": 0, "closed": {"eof": 0}},
+    "hook": {"script": null, "workers": 1}})")) ==
+        R"(  evrelay        0.1.0, running for 0s, pid 1
+  subscribers at unix:/s\x1b
+  producers at   /p
+
+  subscribers    0 live
+  producers      0 connected
+  events         0 relayed
+)");
+}
+
+TEST_CASE("status marks what deserves a look") {
+  struct Fault {
+    const char* figure;
+    nlohmann::ordered_json value;
+    const char* row;
+  };
+  for (const Fault& fault : std::vector<Fault>{
+           {"/state", "draining", "! evrelay        0.1.0, draining for 2m 10s, pid 4711\n"},
+           {"/hook/stuck_workers", 1,
+            "! script         /etc/evrelay/hook.lua, 2 workers, 1 stuck\n"},
+           {"/subscribers/closed/stalled", 2,
+            "!   closed       eof 200, reset 10, hook 4, stalled 2"},
+           {"/subscribers/refused/full", 3, "!   turned away  full 3\n"},
+           {"/producers/closed/slow-producer", 4, "!   closed       eof 4, slow-producer 4\n"},
+           {"/producers/refused/no-files", 5, "!   turned away  no-files 5\n"},
+           {"/loop/holds", 6, "!   held back    6 times\n"},
+           {"/events/denied", 7, "!   denied       7 by producer.allow\n"},
+           {"/deliveries/dropped/drain", 8, "!   dropped      drain 8\n"},
+           {"/messages/discarded_bytes", 9, "! bad frames     9 B discarded\n"},
+           {"/hook/failed/timeout", 10, "!   failed       timeout 10\n"},
+           {"/requests/errors/too-big", 11, "! request errors no-subscriber 2, too-big 11\n"},
+           {"/async/expired", 12,
+            "! async          7 suspended, 1 waiting now, 1 resumed, 12 ex"}}) {
+    nlohmann::ordered_json status = nlohmann::ordered_json::parse(kStatus);
+    status[nlohmann::ordered_json::json_pointer(fault.figure)] = fault.value;
+    const std::string shown = Shown(status);
+    INFO(shown);
+    CHECK(shown.find(fault.row) != std::string::npos);
+    CHECK(shown.ends_with("\n\n! deserves a look: evrelay-protocol(7) says what the words mean\n"));
+    CHECK(std::count(shown.begin(), shown.end(), '!') == 2);
+  }
+}
+
+TEST_CASE("status --balance says whether the books balance") {
   FakeRelay relay("control.sock");
-  Running status(Status({.socket = relay.path()}));
+  Running status(Status({.socket = relay.path(), .format = StatusOptions::Format::kBalance}));
   Peer peer = relay.Accept();
-  CHECK(peer.Read(kRequest.size()) == kRequest);
-  peer.Answer({"ok", kStatus});
-  CHECK(status.ExitCode() == 0);
-  CHECK(status.Out() ==
-        "version           0.1.0\n"
-        "uptime_s          12.5\n"
-        "listen            127.0.0.1:8448, [::1]:8448\n"
-        "subscribers       live 2, blocked 0\n"
-        "  closed          eof 3, bad-size 1\n"
-        "events            relayed 7\n");
+  nlohmann::ordered_json document = nlohmann::ordered_json::parse(kStatus);
+  int code = 0;
+  std::string verdict = "ok";
+  SECTION("they do") {}
+  SECTION("they do not") {
+    document["deliveries"]["written"] = 801;
+    code = 1;
+    verdict = "OFF BY 1";
+  }
+  peer.Answer({"ok", document.dump()});
+  CHECK(status.ExitCode() == code);
+  const std::string out = status.Out();
+  INFO(out);
+  CHECK(out.starts_with("deliveries  due 840 = written 80"));
+  CHECK(out.substr(0, out.find('\n')).ends_with("  " + verdict));
+  CHECK(status.Err().empty());
 }
 
 TEST_CASE("status --json prints the document as the relay ordered it") {
   FakeRelay relay("control.sock");
-  Running status(Status({.socket = relay.path(), .json = true}));
+  Running status(Status({.socket = relay.path(), .format = StatusOptions::Format::kJson}));
   Peer peer = relay.Accept();
   const std::string answer = EncodeList({"ok", R"({"b":[1,"x"],"a":{"c":0}})"});
   // In two parts, the second only after the command has read the first: it waits for the whole.
@@ -77,7 +191,7 @@ TEST_CASE("status tells when it was given the producer socket") {
   CHECK(status.ExitCode() == 1);
   CHECK(status.Err() ==
         "evrelay status: unknown-verb: there is no verb 'status'; known: relay, ping\n"
-        "this looks like the producer socket; status takes the control socket\n");
+        "is this the control socket? by default it is control.sock beside the producers'\n");
 }
 
 TEST_CASE("status fails when there is no answer, or none that it understands") {
@@ -87,7 +201,10 @@ TEST_CASE("status fails when there is no answer, or none that it understands") {
   std::string expected = "what answers at this socket is not the control port of evrelay\n";
   SECTION("closed") { expected = "the relay closed the connection without an answer\n"; }
   SECTION("no list") { peer.Write("2:ok,"); }
-  SECTION("no document") { peer.Answer({"ok"}); }
+  SECTION("no document") {
+    peer.Answer({"ok"});
+    expected = "the relay's answer is not understood; is it another version of evrelay?\n";
+  }
   SECTION("no frame") { peer.Write("HTTP/1.1 400\r\n"); }
   peer.Read(kRequest.size());
   peer.Close();
@@ -101,7 +218,7 @@ TEST_CASE("status looks for the control socket beside the producer's") {
   SECTION("of $EVRELAY_SOCKET") {
     ::setenv("EVRELAY_SOCKET", (relay.directory() + "/evrelay/producer.sock").c_str(), 1);
   }
-  Running status(Status({.json = true}));
+  Running status(Status({.format = StatusOptions::Format::kJson}));
   Peer peer = relay.Accept();
   peer.Answer({"ok", "{}"});
   CHECK(status.ExitCode() == 0);

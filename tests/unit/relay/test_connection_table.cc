@@ -68,6 +68,22 @@ TEST_CASE("connection table: finds who is there, and nobody under an old name") 
   CHECK(table.Find(old) == nullptr);
 }
 
+TEST_CASE("connection table: goes through those that are there in order") {
+  ConnectionTable table;
+  Nobody connections[4];
+  CHECK(table.FirstFrom(0) == nullptr);
+  ConnectionId ids[4];
+  for (std::uint32_t i = 0; i < 4; ++i) ids[i] = table.Insert(connections[i]);
+  table.Detach(ids[0]);
+  table.Release(ids[2]);
+  CHECK(table.FirstFrom(0) == &connections[1]);
+  CHECK(table.FirstFrom(1) == &connections[1]);
+  CHECK(table.FirstFrom(2) == &connections[3]);
+  CHECK(table.FirstFrom(3) == &connections[3]);
+  CHECK(table.FirstFrom(4) == nullptr);
+  CHECK(table.FirstFrom(UINT32_MAX) == nullptr);
+}
+
 TEST_CASE("connection table: a conidx stays taken until it is released") {
   ConnectionTable table;
   Nobody nobody;

@@ -1197,6 +1197,122 @@ TEST_CASE_METHOD(HubTest, "hub: CutAll cuts those being admitted too") {
   CheckBooks();
 }
 
+TEST_CASE_METHOD(HubTest, "hub: the operator's close delivers what is due until then") {
+  const auto peer = LetIn("tag");
+  peer->room = 3;
+  hub.Relay("one");
+  Flush();
+  REQUIRE(hub.blocked() == 1);
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kBegun);
+  hub.Relay("two");
+  CHECK(hub.Multicast("three", "tag") == 0);
+  CHECK(peer->closeds == std::vector{CloseReason::kAdmin});
+  CHECK(!peer->reading);
+  CHECK(Closed(CloseReason::kAdmin) == 1);
+  Flush();
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kClosing);
+  Room(peer, 100);
+  peer->lingers = true;
+  Flush();
+  CHECK(peer->received == "3:one,");
+  CHECK(peer->ended);
+  CHECK(!peer->reset);
+  // It lingers, and its connection-closed has not run.
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kClosing);
+  SayClosed(peer);
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kNoConnection);
+  CHECK(counters.subscribers.closed.total() == 1);
+  CHECK(counters.deliveries.dropped.total() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: the operator's close of one that is being admitted refuses it") {
+  const auto peer = Announce();
+  hub.Relay("one");
+  Flush();
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kBegun);
+  CHECK(peer->closeds == std::vector{CloseReason::kAdmin});
+  hub.Relay("two");
+  Flush();
+  CHECK(peer->connection == nullptr);
+  CHECK(peer->received.empty());
+  CHECK(peer->ended);
+  CHECK(!peer->reset);
+  CHECK(Closed(CloseReason::kAdmin) == 1);
+  CHECK(Dropped(DropReason::kRefused) == 1);
+  CHECK(counters.deliveries.due == 1);
+  CHECK(hub.places() == 1);
+  // The verdict comes too late for it.
+  SayNew(peer, {action::SetTag{"tag"}, action::Reply{"welcome"}});
+  CHECK(counters.hook.stale_actions == 2);
+  SayClosed(peer);
+  CHECK(hub.places() == 0);
+}
+
+TEST_CASE_METHOD(HubTest,
+                 "hub: the operator's close of one that ends does not wait for the script") {
+  const auto peer = LetIn();
+  Flush();
+  hub.End(*peer->connection, CloseReason::kEof);
+  hub.Relay("one");
+  CHECK(hub.Close(peer->id.conidx) == Hub::CloseResult::kBegun);
+  hub.Relay("two");
+  Flush();
+  CHECK(peer->received == "3:one,");
+  CHECK(peer->connection == nullptr);
+  // It had ended before.
+  CHECK(peer->closeds == std::vector{CloseReason::kEof});
+  CHECK(Closed(CloseReason::kEof) == 1);
+  CHECK(Closed(CloseReason::kAdmin) == 0);
+  SayClosed(peer);
+  CHECK(hub.places() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: only a conidx that somebody has can be closed") {
+  CHECK(hub.Close(0) == Hub::CloseResult::kNoConnection);
+  const auto zero = Admit();
+  const auto one = Admit();
+  const auto two = Admit();
+  hub.OnGone(*one->connection, CloseReason::kReset);
+  CHECK(hub.Close(1) == Hub::CloseResult::kNoConnection);
+  CHECK(hub.Close(3) == Hub::CloseResult::kNoConnection);
+  CHECK(hub.Close(UINT32_MAX) == Hub::CloseResult::kNoConnection);
+  CHECK(hub.live() == 2);
+  // Without a script nothing is to be waited for: the conidx is free at once.
+  CHECK(hub.Close(2) == Hub::CloseResult::kBegun);
+  CHECK(hub.Close(2) == Hub::CloseResult::kNoConnection);
+  CHECK(hub.FirstFrom(0) == zero->connection);
+  CHECK(hub.FirstFrom(1) == nullptr);
+  Flush();
+  CHECK(two->connection == nullptr);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: what the operator sees of connections") {
+  const auto live = LetIn("tag");
+  const auto blocked = LetIn();
+  const auto admitting = Announce();
+  blocked->room = 4;
+  hub.Relay("one");
+  Flush();
+  CHECK(hub.FirstFrom(0) == live->connection);
+  CHECK(hub.FirstFrom(1) == blocked->connection);
+  CHECK(hub.FirstFrom(2) == admitting->connection);
+  CHECK(hub.FirstFrom(3) == nullptr);
+  CHECK(hub.TagOf(*live->connection) == "tag");
+  CHECK(hub.TagOf(*blocked->connection).empty());
+  CHECK(hub.LagOf(*live->connection) == 0);
+  CHECK(hub.LagOf(*blocked->connection) == 2);
+  CHECK(hub.LagOf(*admitting->connection) == 6);
+  hub.Relay("two");
+  CHECK(hub.LagOf(*live->connection) == 6);
+  live->lingers = true;
+  CHECK(hub.Close(0) == Hub::CloseResult::kBegun);
+  CHECK(hub.TagOf(*live->connection).empty());
+  Flush();
+  hub.Relay("three");
+  REQUIRE(live->ended);
+  CHECK(hub.LagOf(*live->connection) == 0);
+}
+
 TEST_CASE("hub: destroys its connections with itself") {
   std::vector<std::shared_ptr<FakePeer>> peers;
   {

@@ -20,7 +20,12 @@ TEST_CASE("tag index: sets, replaces and clears") {
   tags.Set(1, "b");
   CHECK(*tags.Find("a") == std::set<std::uint32_t>{3});
   CHECK(*tags.Find("b") == std::set<std::uint32_t>{1, 2});
+  CHECK(tags.tag_of(0).empty());
+  CHECK(tags.tag_of(1) == "b");
+  CHECK(tags.tag_of(3) == "a");
+  CHECK(tags.tag_of(4).empty());
   tags.Set(3, "");
+  CHECK(tags.tag_of(3).empty());
   CHECK(tags.Find("a") == nullptr);
   tags.Set(9, "");
   CHECK(tags.size() == 1);
