@@ -175,7 +175,14 @@ void RelayOnLoop::CheckBooks() {
   const auto& deliveries = counters.deliveries;
   const bool balanced =
       deliveries.due == deliveries.written + hub.Queued() + deliveries.dropped.total();
-  if (!balanced) FAIL("the books do not balance");
+  const auto& messages = counters.messages;
+  const bool handled = messages.received == counters.hook.runs[HookEventKind::kMessageReceived] +
+                                                messages.dropped_no_hook +
+                                                messages.dropped_after_close + messages.unhandled;
+  const auto& async = counters.async;
+  const bool answered = async.suspended == async.resumed + async.expired + async.drained +
+                                               async.abandoned + hub.suspended().size();
+  if (!balanced || !handled || !answered) FAIL("the books do not balance");
 }
 
 std::string Numbered(std::size_t count, std::size_t size, char mark) {
