@@ -585,9 +585,10 @@ class Status(RelayCase):
             "producers": "connected accepted refused closed",
             "events": "relayed bytes denied",
             "deliveries": "due written queued dropped",
-            "messages": "received bytes discarded_bytes handled dropped",
+            "messages": "received bytes discarded_bytes unhandled handled dropped",
             "hook": "script workers stuck_workers runs failed actions stale_actions",
-            "requests": "relay ping errors undeliverable",
+            "requests": "accepted errors undeliverable",
+            "async": "suspended resumed expired drained abandoned waiting",
             "log": "bytes segments free_segments max_lag",
             "loop": "turns sends short_writes holds",
         }.items():
@@ -609,7 +610,7 @@ class Status(RelayCase):
         done = evrelay("status", "--socket", relay.control_path)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn(f"127.0.0.1:{relay.port}", done.stdout)
-        self.assertRegex(done.stdout, r"(?m)^subscribers +live 0")
+        self.assertRegex(done.stdout, r"(?m)^  subscribers +0 live$")
 
     def test_a_producer_socket_that_is_not_utf_8(self):
         path = os.fsdecode(os.fsencode(self.directory()) + b"/\xff.sock")
