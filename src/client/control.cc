@@ -21,12 +21,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-// The control port knows every verb that is asked for here, the producer port none of them.
-std::string Hint(std::string_view code) {
-  if (code != "unknown-verb") return "";
-  return "\nis this the control socket? by default it is control.sock beside the producers'";
-}
-
 // Without end when `timeout` is negative.
 void Poll(int fd, short events, int timeout) {
   pollfd ready{fd, events, 0};
@@ -37,9 +31,7 @@ void Poll(int fd, short events, int timeout) {
 }  // namespace
 
 RelayError::RelayError(std::string_view code, std::string_view text)
-    : std::runtime_error(std::string(code) + ": " + std::string(text) + Hint(code)),
-      code_(code),
-      text_(text) {}
+    : std::runtime_error(std::string(code) + ": " + std::string(text)), code_(code), text_(text) {}
 
 std::string Control::Ask(std::initializer_list<std::string_view> request,
                          std::chrono::seconds patience) {
@@ -102,6 +94,13 @@ int RunCommand(std::string_view command, const Streams& streams, const std::func
   std::string trouble;
   try {
     return run();
+  } catch (const RelayError& error) {
+    trouble = error.what();
+    // The control port knows what the commands ask for, the producer port nothing of it.
+    if (error.code() == "unknown-verb") {
+      trouble += "\nthis looks like the producer socket; " + std::string(command) +
+                 " takes the control socket";
+    }
   } catch (const nlohmann::json::exception&) {
     trouble = "the relay's answer is not understood; is it another version of evrelay?";
   } catch (const std::exception& error) {

@@ -82,7 +82,7 @@ TEST_CASE("drain fails when it is not answered ok") {
     peer.Answer({"error", "unknown-verb", "known: status"});
     trouble =
         "unknown-verb: known: status\n"
-        "is this the control socket? by default it is control.sock beside the producers'\n";
+        "this looks like the producer socket; drain takes the control socket\n";
   }
   peer.Close();
   CHECK(drain.ExitCode() == 1);

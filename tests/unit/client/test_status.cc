@@ -191,7 +191,7 @@ TEST_CASE("status tells when it was given the producer socket") {
   CHECK(status.ExitCode() == 1);
   CHECK(status.Err() ==
         "evrelay status: unknown-verb: there is no verb 'status'; known: relay, ping\n"
-        "is this the control socket? by default it is control.sock beside the producers'\n");
+        "this looks like the producer socket; status takes the control socket\n");
 }
 
 TEST_CASE("status fails when there is no answer, or none that it understands") {
