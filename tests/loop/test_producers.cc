@@ -1,3 +1,4 @@
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ namespace evrelay {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace std::string_literals;
 using netstring::EncodeList;
 
 // The answers, each as its words joined by spaces; of an error only its code.
@@ -256,23 +258,173 @@ TEST_CASE("producers: answers go on where a full socket has cut them") {
   CHECK((relay.Receive(producer) == expected));
 }
 
-TEST_CASE("producers: one that makes answers without end and reads none is closed") {
+TEST_CASE("producers: requests pause at 1 MiB of unread answers, to the answer") {
+  // The second is the smallest request there is; its answer, an error, is many times larger.
+  const std::string request = GENERATE(EncodeList({"ping"}), "0:]"s);
+  CAPTURE(request);
   RelayOnLoop relay;
   Peer subscriber = relay.Subscriber();
   Peer other = relay.Producer();
   Peer producer = relay.Producer();
-  // The smallest request there is; its answer, an error, is many times larger.
+  relay.Feed(other, request);
+  const std::size_t answer = relay.Receive(other).size();
+  const auto answered = [&] {
+    const auto& requests = relay.counters.requests;
+    return (requests.accepted.total() + requests.errors.total() - 1) * answer;
+  };
+  // Those that the kernel has not taken.
+  const auto unread = [&] {
+    int taken = 0;
+    REQUIRE(ioctl(producer.fd(), FIONREAD, &taken) == 0);
+    return answered() - producer.received.size() - static_cast<std::size_t>(taken);
+  };
   std::string requests;
-  for (int i = 0; i < 80'000; ++i) requests += "0:]";
-  const std::size_t written = producer.Write(requests);
+  for (std::size_t i = 0; i < 2 * Producer::kPauseAnswers / answer + 400'000; ++i) {
+    requests += request;
+  }
+  std::size_t fed = relay.Feed(producer, requests);
+  REQUIRE(fed < requests.size());
+  CHECK(answered() > Producer::kPauseAnswers);
+  CHECK(unread() <= Producer::kPauseAnswers + answer);
+  const std::size_t before = answered();
   relay.Pump();
-  CHECK(relay.counters.producers.closed[CloseReason::kSlowProducer] == 1);
+  CHECK(answered() == before);
+
+  // So it is at every pause, whatever has been read in between.
+  for (int i = 0; i < 20; ++i) {
+    producer.Read(i % 2 == 0 ? 1000 : 77'777);
+    fed += relay.Feed(producer, std::string_view(requests).substr(fed));
+    CHECK(answered() > producer.received.size() + Producer::kPauseAnswers);
+    CHECK(unread() <= Producer::kPauseAnswers + answer);
+  }
+  CHECK(answered() > before);
+  CHECK(relay.counters.producers.closed.total() == 0);
+  CHECK(relay.counters.requests.undeliverable == 0);
+
+  // What waits to be heard is thrown away with the producer.
+  const std::size_t lost = unread();
+  producer.Close();
+  relay.Pump();
   CHECK(relay.producers.connections() == 1);
-  CHECK(relay.counters.requests.errors[ErrorCode::kBadArguments] == written / 3);
-  CHECK(relay.counters.requests.undeliverable > 0);
-  CHECK(relay.counters.requests.undeliverable < written / 3);
-  relay.Feed(other, "3:one,");
-  CHECK(relay.Receive(subscriber) == "3:one,");
+  CHECK(relay.counters.requests.undeliverable >= lost / answer);
+  CHECK(relay.counters.requests.undeliverable <= Producer::kPauseAnswers / answer + 2);
+}
+
+TEST_CASE("producers: what waits for answers to be read is heard in its order, and once") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  std::string wire;
+  std::string events;
+  Expected expected;
+  for (int i = 0; i < 60'000; ++i) {
+    const std::string number = std::to_string(i);
+    switch (i % 3) {
+      case 0:
+        netstring::Append(wire, number);
+        netstring::Append(wire, number);
+        netstring::Append(events, number);
+        netstring::Append(events, number);
+        break;
+      case 1:
+        wire += EncodeList({"relay", number});
+        netstring::Append(events, number);
+        expected.push_back("ok 1");
+        break;
+      case 2:
+        wire += "0:]";
+        expected.push_back("error bad-arguments");
+        wire += EncodeList({std::string(30, 'v')});
+        expected.push_back("error unknown-verb");
+        break;
+    }
+  }
+  SECTION("to its end") {}
+  SECTION("up to a protocol error") {
+    wire += "x";
+    expected.push_back("error bad-size");
+  }
+  std::size_t fed = 0;
+  std::size_t step = 1;
+  while (true) {
+    const std::size_t n = relay.Feed(producer, std::string_view(wire).substr(fed, step));
+    relay.Receive(subscriber);
+    fed += n;
+    if (n == 0 || fed == wire.size()) break;
+    step = step * 3 + 1;
+  }
+  CHECK(relay.counters.requests.errors.total() < 20'000);
+  REQUIRE(fed < wire.size());
+  CHECK(relay.PumpUntil([&] {
+    producer.Read(50'000);
+    subscriber.Read();
+    fed += producer.Write(std::string_view(wire).substr(fed, 100'000));
+    if (fed == wire.size()) producer.EndWriting();
+    return producer.end != Peer::End::kNone;
+  }));
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK((Answers(producer.received) == expected));
+  CHECK((relay.Receive(subscriber) == events));
+  CHECK(relay.counters.requests.undeliverable == 0);
+  CHECK(relay.producers.connections() == 0);
+}
+
+TEST_CASE("producers: a drain hears what waits for answers to be read") {
+  RelayOnLoop relay;
+  Peer subscriber = relay.Subscriber();
+  Peer producer = relay.Producer();
+  // All of it is read at once, and the end of it waits.
+  std::string requests;
+  for (int i = 0; i < 22'000; ++i) requests += "0:]";
+  requests += "4:last," + EncodeList({"relay", "no"}) + "3:end,";
+  REQUIRE(producer.Write(requests) == requests.size());
+  relay.Pump();
+  const std::uint64_t before = relay.counters.requests.errors[ErrorCode::kBadArguments];
+  REQUIRE(before < 22'000);
+  CHECK(relay.Receive(subscriber).empty());
+  relay.Drain();
+  CHECK(relay.PumpUntil([&] {
+    producer.Read();
+    return producer.end != Peer::End::kNone;
+  }));
+  CHECK(producer.end == Peer::End::kEof);
+  CHECK(relay.counters.requests.errors[ErrorCode::kBadArguments] == before);
+  CHECK(relay.counters.requests.errors[ErrorCode::kDraining] == 22'000 - before + 1);
+  CHECK(Answers(producer.received).size() == 22'001);
+  CHECK(relay.Receive(subscriber) == "4:last,3:end,");
+}
+
+TEST_CASE("producers: held ones are not heard, though their answers have been read") {
+  Config config;
+  config.slow_subscriber = {64 * kKiB, SlowPolicy::kBlock, 30s};
+  config.send_buffer = 16 * kKiB;
+  RelayOnLoop relay(config);
+  Peer slow = relay.Subscriber();
+  Peer producer = relay.Producer();
+  Peer flood = relay.Producer();
+  std::string requests;
+  constexpr std::uint64_t kCount = 22'000;
+  for (std::uint64_t i = 0; i < kCount; ++i) requests += "0:]";
+  REQUIRE(producer.Write(requests) == requests.size());
+  relay.Pump();
+  const std::uint64_t heard = relay.counters.requests.errors.total();
+  REQUIRE(heard < kCount);
+
+  const std::string wire = Numbered(1000, 1000);
+  std::size_t fed = relay.Feed(flood, wire);
+  REQUIRE(relay.hub.holding());
+  relay.Receive(producer);
+  CHECK(relay.counters.requests.errors.total() == heard);
+  CHECK(Answers(producer.received).size() == heard);
+
+  // Nothing more comes from the producer that could remind of it.
+  CHECK(relay.PumpUntil([&] {
+    slow.Read();
+    fed += flood.Write(std::string_view(wire).substr(fed));
+    producer.Read();
+    return slow.received.size() >= wire.size() && relay.counters.requests.errors.total() == kCount;
+  }));
+  CHECK(Answers(relay.Receive(producer)).size() == kCount);
 }
 
 TEST_CASE("producers: one that goes away without having read its answer") {
@@ -373,6 +525,56 @@ TEST_CASE("producers: what producer.allow denies reaches nobody") {
     CHECK(Answers(relay.Receive(producer)) == Expected{"error forbidden"});
     CHECK(relay.Receive(subscriber) == "3:one,");
   }
+}
+
+TEST_CASE("producers: producer.allow gives single verbs") {
+  Config config;
+  AllowRule self;
+  self.uid = getuid();
+  self.verbs = {"async_unicast", "multicast"};
+  config.producer.allow = {self};
+  RelayOnLoop relay(config);
+  Peer subscriber = relay.Subscriber();
+  Command command;
+  command.connection = {0, 1};
+  command.verdict.Add(action::SetTag{"tag"}, 0);
+  relay.hub.Apply(command);
+  Peer producer = relay.Producer();
+  relay.Feed(producer, EncodeList({"relay", "x"}) + EncodeList({"multicast", "m", "tag"}) +
+                           EncodeList({"unicast", "x", "tag"}) + EncodeList({"async_relay", "x"}) +
+                           EncodeList({"async_multicast", "x", "tag"}) +
+                           EncodeList({"async_unicast", "u", "tag"}) + EncodeList({"ping"}));
+  CHECK(Answers(relay.Receive(producer)) == Expected{"error forbidden", "ok 1", "error forbidden",
+                                                     "error forbidden", "error forbidden",
+                                                     "suspended 0", "ok"});
+  CHECK(relay.Receive(subscriber) == "1:m,1:u,");
+  CHECK(relay.counters.requests.errors[ErrorCode::kForbidden] == 4);
+  CHECK(relay.counters.events.denied == 0);
+}
+
+TEST_CASE("producers: multicast and unicast tell those who have the tag") {
+  RelayOnLoop relay;
+  std::vector<Peer> peers;
+  for (int i = 0; i < 4; ++i) peers.push_back(relay.Subscriber());
+  for (const std::uint32_t conidx : {3U, 1U, 2U}) {
+    Command command;
+    command.connection = {conidx, 1};
+    command.verdict.Add(action::SetTag{conidx == 3 ? "other" : "tag"}, 0);
+    relay.hub.Apply(command);
+  }
+  Peer producer = relay.Producer();
+  relay.Feed(producer,
+             EncodeList({"multicast", "m", "tag"}) + EncodeList({"relay", "all"}) +
+                 EncodeList({"unicast", "u", "tag"}) + EncodeList({"multicast", "x", "Tag"}) +
+                 EncodeList({"unicast", "x", "ta"}) + EncodeList({"unicast", "o", "other"}));
+  CHECK(Answers(relay.Receive(producer)) ==
+        Expected{"ok 2", "ok 4", "ok 1", "ok 0", "error no-subscriber", "ok 1"});
+  CHECK(relay.Receive(peers[0]) == "3:all,");
+  CHECK(relay.Receive(peers[1]) == "1:m,3:all,1:u,");
+  CHECK(relay.Receive(peers[2]) == "1:m,3:all,");
+  CHECK(relay.Receive(peers[3]) == "3:all,1:o,");
+  CHECK(relay.counters.requests.accepted[Verb::kMulticast] == 2);
+  CHECK(relay.counters.requests.accepted[Verb::kUnicast] == 2);
 }
 
 TEST_CASE("producers: max_connections turns the surplus away at once") {
