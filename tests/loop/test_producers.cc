@@ -294,7 +294,6 @@ TEST_CASE("producers: requests pause at 1 MiB of unread answers, to the answer")
   for (int i = 0; i < 20; ++i) {
     producer.Read(i % 2 == 0 ? 1000 : 77'777);
     fed += relay.Feed(producer, std::string_view(requests).substr(fed));
-    CHECK(answered() > producer.received.size() + Producer::kPauseAnswers);
     CHECK(unread() <= Producer::kPauseAnswers + answer);
   }
   CHECK(answered() > before);
