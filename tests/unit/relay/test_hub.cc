@@ -214,6 +214,31 @@ TEST_CASE_METHOD(HubTest, "hub: events of one turn share one send") {
   CHECK(one->sends == sends + 1);
 }
 
+TEST_CASE_METHOD(HubTest, "hub: somebody is there exactly when an event reaches somebody") {
+  const auto check = [&](bool any, bool tagged) {
+    CHECK(hub.AnySubscriber() == any);
+    CHECK(hub.AnySubscriber("tag") == tagged);
+    CHECK_FALSE(hub.AnySubscriber("ta"));
+    CHECK((hub.Relay("x") != 0) == any);
+    CHECK((hub.Multicast("x", "tag") != 0) == tagged);
+    CHECK((hub.Unicast("x", "tag") != 0) == tagged);
+    Flush();
+  };
+  check(false, false);
+  const auto admitting = Announce();
+  check(true, false);
+  SayNew(admitting, {action::SetTag{"tag"}});
+  check(true, true);
+  Say(admitting, {action::SetTag{"other"}});
+  check(true, false);
+  const auto second = LetIn("tag");
+  check(true, true);
+  Say(admitting, {action::Close{}});
+  check(true, true);
+  hub.OnGone(*second->connection, CloseReason::kReset);
+  check(false, false);
+}
+
 TEST_CASE_METHOD(HubTest, "hub: an event without subscribers is for nobody") {
   CHECK(hub.Relay("hello") == 0);
   const auto late = Admit();
