@@ -259,7 +259,7 @@ std::variant<CommandLine, CliExit> ParsePub(int argc, const char* const* argv) {
       "--timeout", "MS", "Wait so long with --async (else the relay's async.timeout)");
   parser.Flag("--ack", options.ack, "Have each event confirmed by the relay");
   parser.Flag("--netstring", options.netstring,
-              "Standard input holds netstrings, not lines; so does the output of --async");
+              "Standard input and the output of --async hold netstrings, not lines");
   parser.AllowOperands("[DATA...]");
   return parser.Run(argc, argv, options, [&] {
     options.socket = Last(socket);
