@@ -404,14 +404,14 @@ class Reload(ControlCase):
             start = len(relay.log)
             relay.write_config()
             relay.write_script(SLOW + TAGS)
-            early, late, later = (self.session(relay) for _ in range(3))
+            early, late, later = sessions = [self.session(relay) for _ in range(3)]
             early.send(wire.list_frame("reload"))
             relay.turn()
             # What the first has not read any more.
             relay.write_config(text="max_events: 1KiB\n")
             for session in (late, later):
                 session.send(wire.list_frame("reload"))
-            pump([early, late, later], lambda: late.answers and later.answers)
+            pump(sessions, lambda: all(session.answers for session in sessions))
             self.assertEqual(early.answers, [[b"ok"]])
             for session in (late, later):
                 self.assert_error(session.answers[0], "reload-failed", "max_events")
