@@ -80,6 +80,8 @@ class Client(RelayCase):
         for program in ("meson", "pkg-config", CXX[0]):
             if shutil.which(program) is None:
                 raise unittest.SkipTest(f"there is no {program}")
+        if not os.path.exists(os.path.join(BUILD, "build.ninja")):
+            raise unittest.SkipTest(f"{EVRELAY} is in no build folder of meson")
         folder = tempfile.mkdtemp(prefix="evrelay-")
         cls.addClassCleanup(shutil.rmtree, folder)
         cls.installed = Installed(folder)
