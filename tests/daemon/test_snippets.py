@@ -290,7 +290,9 @@ class Cxx(SnippetCase):
         with open(source, "w", encoding="utf-8") as file:
             file.write(SNIPPETS["ask.cc"])
         include = os.path.join(ROOT, "include")
-        subprocess.run([*compiler, "-I", include, source, "-o", program], check=True)
+        subprocess.run(
+            [*compiler, "-std=c++17", "-I", include, source, "-o", program], check=True
+        )
         process = self.launch(program)
         subscriber.expect(b"somebody rings", b"door opened")
         self.answer_question(subscriber)
