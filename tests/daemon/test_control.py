@@ -415,6 +415,7 @@ class Reload(ControlCase):
             self.assertEqual(early.answers, [[b"ok"]])
             for session in (late, later):
                 self.assert_error(session.answers[0], "reload-failed", "max_events")
+            relay.wait_log("reload: nothing has changed", start=start)
             if "another reload follows" in relay.log[start:]:
                 break
         else:
@@ -481,6 +482,7 @@ class Drain(ControlCase):
         relay = self.start(drain="60s", send_buffer="4KiB")
         stalled, events = self.stalled(relay)
         producer = relay.producer()
+        producer.ping()
         self.assertEqual(relay.control("drain"), [b"ok"])
         producer.expect_end("eof")
         self.assertRaises(OSError, relay.producer)
