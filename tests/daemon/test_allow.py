@@ -1,9 +1,11 @@
 """producer.allow: who may do what, cell by cell. Needs root, to connect as other users."""
 
 import unittest
+from collections import Counter
 
 import wire
 from relay import IS_ROOT, RelayCase, connect_as, pump
+from scripts import ACT, act
 
 # Users of the table: uid, primary gid, supplementary gids. They need not exist.
 USERS = {
@@ -13,23 +15,45 @@ USERS = {
     "carol": (2003, 3009, ()),
 }
 
-# Rules, and who may relay under them. Everybody else may connect and ping, and no more.
+# For each verb the arguments of a request that reaches the one subscriber, and its answer.
+VERBS = {
+    "relay": ((), b"ok"),
+    "multicast": (("tag",), b"ok"),
+    "unicast": (("tag",), b"ok"),
+    "async_relay": ((), b"suspended"),
+    "async_multicast": (("tag",), b"suspended"),
+    "async_unicast": (("tag",), b"suspended"),
+}
+ALL = set(VERBS)
+
+# Rules, and what each user may do under them. Everybody may connect and ping; who is not named may
+# do no more.
 TABLE = [
-    ([], {"root", "alice", "bob", "carol"}),
-    ([{"uid": 0}], {"root"}),
-    ([{"uid": "root"}], {"root"}),
-    ([{"uid": 2001}], {"alice"}),
-    ([{"uid": 2001, "verbs": ["relay"]}], {"alice"}),
-    ([{"uid": 2001, "verbs": ["relay", "ping"]}], {"alice"}),
-    ([{"uid": 2001, "verbs": ["ping"]}], set()),
-    ([{"gid": 3002}], {"bob"}),
-    ([{"gid": 3009}], {"bob", "carol"}),
-    ([{"gid": 3009, "verbs": ["relay"]}], {"bob", "carol"}),
-    ([{"uid": 2002, "gid": 3009}], {"bob"}),
-    ([{"uid": 2001, "gid": 3009}], set()),
-    ([{"uid": 2001}, {"uid": 2003}], {"alice", "carol"}),
-    ([{"uid": 2001, "verbs": ["ping"]}, {"gid": 3001, "verbs": ["relay"]}], {"alice"}),
-    ([{"uid": 9999}], set()),
+    ([], dict.fromkeys(USERS, ALL)),
+    ([{"uid": 0}], {"root": ALL}),
+    ([{"uid": "root"}], {"root": ALL}),
+    ([{"uid": 2001}], {"alice": ALL}),
+    *[([{"uid": 2001, "verbs": [verb]}], {"alice": {verb}}) for verb in VERBS],
+    *[
+        ([{"gid": 3009, "verbs": sorted(rest)}], {"bob": rest, "carol": rest})
+        for rest in (ALL - {verb} for verb in VERBS)
+    ],
+    ([{"uid": 2001, "verbs": ["relay", "ping"]}], {"alice": {"relay"}}),
+    ([{"uid": 2001, "verbs": ["ping"]}], {}),
+    ([{"gid": 3002}], {"bob": ALL}),
+    ([{"gid": 3009}], {"bob": ALL, "carol": ALL}),
+    ([{"uid": 2002, "gid": 3009}], {"bob": ALL}),
+    ([{"uid": 2001, "gid": 3009}], {}),
+    ([{"uid": 2001}, {"uid": 2003}], {"alice": ALL, "carol": ALL}),
+    (
+        [{"uid": 2001, "verbs": ["ping", "unicast"]}, {"gid": 3001, "verbs": ["relay"]}],
+        {"alice": {"relay", "unicast"}},
+    ),
+    (
+        [{"gid": 3009, "verbs": ["async_relay"]}, {"uid": 2003}],
+        {"bob": {"async_relay"}, "carol": ALL},
+    ),
+    ([{"uid": 9999}], {}),
 ]
 
 
@@ -43,40 +67,83 @@ class Allow(RelayCase):
 
     def test_bar_19_every_cell_of_the_table(self):
         """RELIABILITY bar 19: uid × rule × verb; denied events never reach anyone."""
+        relay = self.start(lua=ACT, producer={"mode": "0666"})
+        subscriber = relay.subscriber()
+        subscriber.send(act("set_tag", b"tag"))
+        subscriber.expect(b"set_tag true")
+        answered, forbidden, frames, denied = Counter(), 0, 0, 0
         for rules, allowed in TABLE:
-            relay = self.start_with(rules)
-            subscriber = relay.subscriber()
-            denied = 0
+            relay.reload(producer={"allow": rules})
             for user in USERS:
-                with self.subTest(rules=rules, user=user):
-                    event = user.encode()
-                    producer = self.connect(relay, user)
-                    self.assertEqual(producer.request("ping"), [b"ok"])
-                    answer = producer.request("relay", b"request of " + event)
-                    if user in allowed:
-                        self.assertEqual(answer, [b"ok", b"1"])
-                        producer.relay(b"frame of " + event)
+                producer = self.connect(relay, user)
+                self.assertEqual(producer.request("ping"), [b"ok"])
+                for verb, (tag, wanted) in VERBS.items():
+                    with self.subTest(rules=rules, user=user, verb=verb):
+                        event = f"{verb} of {user}".encode()
+                        answer = producer.request(verb, event, *tag)
+                        if verb in allowed.get(user, ()):
+                            self.assertEqual(answer[0], wanted)
+                            subscriber.expect(event)
+                            answered[verb] += 1
+                        else:
+                            self.assertEqual(answer[:2], [b"error", b"forbidden"])
+                            forbidden += 1
+                producer.close()
+                producer = self.connect(relay, user)
+                with self.subTest(rules=rules, user=user, verb="a data frame"):
+                    event = b"frame of " + user.encode()
+                    if "relay" in allowed.get(user, ()):
+                        producer.relay(event)
                         producer.ping()
-                        subscriber.expect(b"request of " + event, b"frame of " + event)
+                        subscriber.expect(event)
+                        frames += 1
                     else:
-                        self.assertEqual(answer[:2], [b"error", b"forbidden"])
-                        # It stays connected after a denied request, not after a denied event.
-                        self.assertEqual(producer.request("ping"), [b"ok"])
+                        # A keepalive is no event. It stayed connected after a denied request, and
+                        # does not after a denied event.
                         producer.send(b"0:,")
                         producer.ping()
-                        producer.send(wire.data(b"frame of " + event))
+                        producer.send(wire.data(event))
                         producer.expect_end("eof")
                         self.assertEqual(producer.answers[0][:2], [b"error", b"forbidden"])
-                        producer.close()
                         denied += 1
-            relay.turn()
-            status = relay.wait_status(
-                lambda s, n=denied: s["producers"]["closed"]["forbidden"] == n, "closed"
-            )
-            self.assertEqual(status["events"]["denied"], denied)
-            self.assertEqual(status["events"]["relayed"], 2 * len(allowed))
-            self.assertEqual(status["requests"]["errors"]["forbidden"], 2 * denied)
-            relay.stop()
+                producer.close()
+        relay.turn()
+        self.assertEqual(subscriber.events, [])
+        status = relay.wait_status(lambda s: s["producers"]["connected"] == 0, "all have left")
+        self.assertEqual(status["producers"]["closed"]["forbidden"], denied)
+        self.assertEqual(status["events"]["denied"], denied)
+        self.assertEqual(status["requests"]["errors"]["forbidden"], forbidden + denied)
+        accepted = status["requests"]["accepted"]
+        self.assertEqual({verb: accepted[verb] for verb in VERBS}, dict(answered))
+        relayed = frames + answered["relay"] + answered["async_relay"]
+        self.assertEqual(status["events"]["relayed"], relayed)
+        suspended = sum(count for verb, count in answered.items() if verb.startswith("async"))
+        self.assertEqual(status["async"]["suspended"], suspended)
+
+    def test_what_one_may_not_do_is_refused_whatever_it_says(self):
+        """Nothing is learned by asking: neither who is there, nor whether there is room."""
+        relay = self.start_with([{"uid": 2001, "verbs": ["relay"]}])
+        alice = self.connect(relay, "alice")
+        for verb in ("multicast", "unicast", "async_multicast", "async_unicast"):
+            self.assertEqual(alice.request(verb, "x", "nobody")[:2], [b"error", b"forbidden"])
+        self.assertEqual(alice.request("async_relay", "x")[:2], [b"error", b"forbidden"])
+        self.assertEqual(alice.request("relay", "x"), [b"ok", b"0"])
+
+    def test_a_reload_changes_what_those_may_do_that_are_connected(self):
+        relay = self.start(lua=ACT, producer={"mode": "0666"})
+        subscriber = relay.subscriber()
+        alice = self.connect(relay, "alice")
+        request = alice.suspend("async_relay", "x")
+        relay.reload(producer={"allow": [{"uid": 0}]})
+        for verb in ("relay", "async_relay"):
+            self.assertEqual(alice.request(verb, "never")[:2], [b"error", b"forbidden"])
+        # What waited before still gets its answer.
+        subscriber.send(act("resume", *request, b"data"))
+        subscriber.expect(b"x", b"resume true")
+        self.assertEqual(alice.next_answer(), [b"resumed", *request, b"data"])
+        relay.reload(producer={"allow": []})
+        self.assertEqual(alice.request("relay", "again"), [b"ok", b"1"])
+        subscriber.expect(b"again")
 
     def test_denied_events_in_a_crowd_of_allowed_ones(self):
         relay = self.start_with([{"uid": 2001}])

@@ -1,13 +1,14 @@
 """What existing clients and scripts of evapi rely on, row by row of its observed behaviour (K1 to
-K23; K24 to K27 are about requests that wait), and the examples of its manual."""
+K27), and the examples of its manual."""
 
 import os
 import random
 import socket
+import time
 import unittest
 
 import wire
-from relay import KIB, RelayCase, StartFailed, pump
+from relay import KIB, SCALE, RelayCase, StartFailed, patience, pump
 from scripts import ACT, ECHO, OBSERVE, act
 
 # The manual's examples 1.3 and 1.4.
@@ -578,6 +579,151 @@ class WithoutNetstring(KeepCase):
             self.expect_bytes(speaker, payload, b"reply true")
         self.assertEqual(relay.status()["messages"]["received"], 5)
         self.expect_nothing(relay, other)
+
+
+class Async(KeepCase):
+    """The asker is a producer here, and its final answer stands for the resumed route."""
+
+    ASK = b"ask $T(id_index) $T(id_label)"
+
+    def setUp(self):
+        self.relay = self.start(lua=ACT)
+        self.one, self.two, self.three = self.relay.subscribers(3)
+        self.clients = [self.one, self.two, self.three]
+        self.producer = self.relay.producer()
+
+    def ask(self, verb, *rest, by=None):
+        """A request that is suspended; its numbers."""
+        return (by or self.producer).suspend(verb, self.ASK, *rest)
+
+    def do(self, subscriber, *words, wanted=True):
+        subscriber.send(act(*words))
+        subscriber.skip_to(b"%b %b" % (words[0].encode(), b"true" if wanted else b"false"))
+
+    def resume(self, subscriber, request, data=b"data", wanted=True):
+        self.do(subscriber, "resume", *request, data, wanted=wanted)
+
+    def expect_resumed(self, request, data=b"data"):
+        self.assertEqual(self.producer.next_answer(), [b"resumed", *request, data])
+
+    def test_k24_index_and_label_are_in_the_event(self):
+        request = self.ask("async_relay")
+        for client in self.clients:
+            client.expect(b"ask %b %b" % request)
+        self.resume(self.one, request)
+        self.expect_resumed(request)
+
+    def test_k24_a_continue_from_any_client_resumes_it(self):
+        self.do(self.two, "set_tag", b"tag")
+        for client in self.clients:
+            request = self.ask("async_unicast", "tag")
+            self.two.expect(b"ask %b %b" % request)
+            self.resume(client, request, b"resumed by a client")
+            self.expect_resumed(request, b"resumed by a client")
+
+    def test_k25_a_second_or_wrong_continue_fails_and_the_request_goes_on_waiting(self):
+        request = index, label = self.ask("async_relay")
+        other = self.ask("async_relay")
+        for wrong in (
+            (b"%d" % (int(index) + 7), label),
+            (index, b"%d" % (int(label) ^ 1)),
+            (index, other[1]),
+            (b"4294967296", label),
+            (index, b"99999999999999999999"),
+            (b"-1", label),
+            (b"x", b"y"),
+            (b"", b""),
+        ):
+            with self.subTest(wrong):
+                self.resume(self.one, wrong, wanted=False)
+        self.resume(self.two, request)
+        self.expect_resumed(request)
+        for client in self.clients:
+            self.resume(client, request, wanted=False)
+        self.resume(self.three, other)
+        self.expect_resumed(other)
+
+    def test_k25_the_kemi_face_returns_1_and_minus_1(self):
+        self.relay.reload(
+            event_callback="on_event",
+            lua="""
+            function on_event(name)
+              if name ~= "evapi:message-received" then return end
+              local index, label = KSR.pv.gete("$evapi(msg)"):match("^(%S+) (%S+)$")
+              for _ = 1, 2 do
+                KSR.evapi.relay("" .. KSR.tmx.t_continue(index, label, "RESUMED"))
+              end
+            end
+            """,
+        )
+        request = self.ask("async_relay")
+        self.one.skip_to(b"ask %b %b" % request)
+        self.one.send(wire.data(b"x y"))
+        self.one.expect(b"-1", b"-1")
+        self.one.send(wire.data(b"%b %b" % request))
+        self.one.expect(b"1", b"-1")
+        self.expect_resumed(request, b"RESUMED")
+
+    def test_k26_not_continued_it_ends_when_its_time_is_over(self):
+        request = self.ask("async_relay", 50)
+        self.assertEqual(self.producer.next_answer(), [b"expired", *request])
+        self.resume(self.one, request, wanted=False)
+
+    @unittest.skipIf(SCALE < 20, "the long form only: it takes 30 s")
+    def test_k26_the_time_is_30_s_by_default(self):
+        asked = time.monotonic()
+        request = self.ask("async_relay")
+        self.assertEqual(self.producer.next_answer(timeout=35), [b"expired", *request])
+        took = time.monotonic() - asked
+        self.assertGreaterEqual(took, 30)
+        self.assertLess(took, 30 + patience(1))
+
+    def test_k26_nobody_to_ask_is_an_error_at_once(self):
+        for items in (("async_multicast", "x", "tag"), ("async_unicast", "x", "tag")):
+            answer = self.producer.request(*items)
+            self.assertEqual(answer[:2], [b"error", b"no-subscriber"])
+        for client in self.clients:
+            client.close()
+        self.relay.wait_status(lambda s: s["subscribers"]["live"] == 0, "all have left")
+        answer = self.producer.request("async_relay", "x")
+        self.assertEqual(answer[:2], [b"error", b"no-subscriber"])
+
+    def test_k26_the_client_leaves_and_it_waits_until_its_time_is_over(self):
+        self.do(self.three, "set_tag", b"tag")
+        asked = [self.ask("async_unicast", "tag", 60), self.ask("async_unicast", "tag")]
+        self.three.kill()
+        self.assertEqual(self.producer.next_answer(), [b"expired", *asked[0]])
+        self.resume(self.one, asked[1])
+        self.expect_resumed(asked[1])
+
+    def test_k27_async_unicast_asks_the_first_of_the_tag_only(self):
+        for client in (self.three, self.two):
+            self.do(client, "set_tag", b"tag")
+        request = self.ask("async_unicast", "tag")
+        self.two.expect(b"ask %b %b" % request)
+        self.expect_nothing(self.relay, self.one, self.three)
+
+    def test_k27_async_multicast_asks_all_and_the_first_continue_counts(self):
+        for client in (self.three, self.two):
+            self.do(client, "set_tag", b"tag")
+        request = self.ask("async_multicast", "tag")
+        for client in (self.two, self.three):
+            client.expect(b"ask %b %b" % request)
+        self.expect_nothing(self.relay, self.one)
+        self.resume(self.three, request, b"first")
+        self.resume(self.two, request, b"second", wanted=False)
+        self.expect_resumed(request, b"first")
+        self.producer.ping()
+
+    def test_k27_100_at_a_time_continued_in_any_order(self):
+        requests = [self.ask("async_relay") for _ in range(100)]
+        self.assertEqual(len(set(requests)), 100)
+        shuffled = random.Random(1).sample(requests, 100)
+        for number, request in enumerate(shuffled):
+            self.resume(self.clients[number % 3], request, b"%d" % number)
+        for number, request in enumerate(shuffled):
+            self.expect_resumed(request, b"%d" % number)
+        self.producer.ping()
 
 
 class Manual(KeepCase):

@@ -19,7 +19,7 @@ import time
 import unittest
 
 import wire
-from relay import KIB, RelayCase, pump, scaled
+from relay import KIB, RelayCase, Timeout, pump, scaled
 
 SCRIPT = r"""
 local VERSION = 0
@@ -55,7 +55,7 @@ end
 """
 
 TAGS = [b"a", b"b", b"ab", b"A", b"\xff\0 tag", b"t" * 63]
-MAX_SUSPENDED = 40
+MAX_SUSPENDED = 16
 HISTORY = 40
 STEPS = 120_000  # of each run, in the long form
 
@@ -310,13 +310,22 @@ class Model:
     def settle(self, *listeners):
         """All that is due has arrived: at the observer, and at these."""
         listeners = [self.observer, *listeners]
-        pump(
-            [listener.peer for listener in listeners],
-            lambda: all(listener.has_all() for listener in listeners),
-            what=f"what is due to {listeners}",
-        )
+        self.pump(listeners, [listener.peer for listener in listeners])
         for listener in listeners:
             listener.check()
+
+    def pump(self, listeners, peers, done=lambda: True):
+        """Until these have got as many events as are due."""
+        try:
+            pump(
+                peers,
+                lambda: done() and all(listener.has_all() for listener in listeners),
+                what=f"what is due to {listeners}",
+            )
+        except Timeout:
+            for listener in listeners:  # what is missing says more
+                listener.check()
+            raise
 
     def settle_all(self):
         self.settle(*[listener for listener in self.others() if not listener.peer.paused])
@@ -990,12 +999,11 @@ class Model:
             self.totals["closed reset"] += 1
         readers = [listener for listener in heard if not listener.peer.paused]
         # Those who stall still speak, and who is asked still answers.
-        pump(
-            [listener.peer for listener in heard] + [a.peer for a in self.askers],
-            lambda: all(listener.has_all() for listener in readers)
-            and not any(peer.outgoing for peer in (s.peer for s in speakers))
+        self.pump(
+            readers,
+            [listener.peer for listener in heard] + [asker.peer for asker in self.askers],
+            lambda: not any(speaker.peer.outgoing for speaker in speakers)
             and all(len(immediate(asker)) >= len(asker.due) for asker in askers),
-            what="the burst is over",
         )
         for asker, places in counts.items():
             for place in places:
