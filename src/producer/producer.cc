@@ -305,8 +305,12 @@ bool Producer::SendAnswers() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) break;
     if (n < 0) {
-      BeginClose(CloseReason::kReset);
-      return false;
+      // The peer reads no more, but what it wrote before is still to be heard.
+      if (closing_) return false;
+      port_.counters_.requests.undeliverable += UnsentAnswers();
+      answers_.clear();
+      answers_sent_ = 0;
+      break;
     }
     answers_sent_ += static_cast<std::size_t>(n);
     if (closing_ && suspended_.empty()) deadline_.Schedule(kClosingTime);
