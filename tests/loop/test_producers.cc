@@ -391,6 +391,44 @@ TEST_CASE("producers: what waits for answers to be read is heard in its order, a
   CHECK(relay.producers.connections() == 0);
 }
 
+TEST_CASE("producers: what waits is heard in fair shares, and no byte of it is lost") {
+  RelayOnLoop relay;
+  constexpr std::size_t kProducers = 8;
+  std::vector<Peer> producers;
+  for (std::size_t i = 0; i < kProducers; ++i) producers.push_back(relay.Producer());
+  const bool broken = GENERATE(false, true);
+  std::string requests;
+  std::size_t answers = 20'000;
+  for (std::size_t i = 0; i < answers; ++i) requests += "0:]";
+  if (broken) {
+    requests += "x";
+    requests += std::string(10'000, '?');
+    ++answers;
+  }
+  // Read one by one, so that each has more waiting than its share when all are heard again.
+  for (Peer& producer : producers) {
+    REQUIRE(producer.Write(requests) == requests.size());
+    relay.Pump();
+  }
+  CHECK(relay.counters.requests.errors.total() < kProducers * answers);
+  REQUIRE(kProducers * (answers * 3 - Producer::kPauseAnswers / 50) > ProducerPort::kTurnIntake);
+  for (Peer& producer : producers) producer.EndWriting();
+  const auto ended = [&] {
+    bool all = true;
+    for (Peer& producer : producers) {
+      producer.Read();
+      all = all && producer.end != Peer::End::kNone;
+    }
+    return all;
+  };
+  CHECK(relay.PumpUntil(ended));
+  for (Peer& producer : producers) {
+    CHECK(producer.end == Peer::End::kEof);
+    CHECK(Answers(producer.received).size() == answers);
+  }
+  CHECK(relay.producers.connections() == 0);
+}
+
 TEST_CASE("producers: a drain hears what waits for answers to be read") {
   RelayOnLoop relay;
   Peer subscriber = relay.Subscriber();

@@ -509,24 +509,38 @@ TEST_CASE("suspended: the last answer is waited for no longer than other answers
   SuspendedOnLoop relay;
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
-  const SuspendedId id = relay.Suspend(producer);
+  const SuspendedId first = relay.Suspend(producer);
+  const SuspendedId last = relay.Suspend(producer);
   producer.EndWriting();
   relay.Pump();
-  CHECK(relay.Resume(id, std::string(1024 * 1024, 'x')));  // more than the socket takes
+  CHECK(relay.Resume(first, std::string(1024 * 1024, 'x')));  // more than the socket takes
+  relay.After(20s);                                           // as something is suspended
+  CHECK(relay.Resume(last));
   relay.After(4s);
   CHECK(relay.producers.connections() == 1);
-  SECTION("it reads") {
+  SECTION("it reads, slowly") {
+    for (int i = 0; i < 4; ++i) {
+      const std::size_t before = producer.received.size();
+      producer.Read(250'000);
+      CHECK(producer.received.size() > before);
+      relay.Pump();
+      relay.After(4s);
+      CHECK(relay.producers.connections() == 1);
+    }
     CHECK(relay.PumpUntil([&] {
-      producer.Read(100'000);
+      producer.Read();
       return producer.end != Peer::End::kNone;
     }));
     CHECK(producer.end == Peer::End::kEof);
-    CHECK(Lists(producer.received).back()[3].size() == 1024 * 1024);
+    const std::vector<Words> answers = Lists(producer.received);
+    REQUIRE(answers.size() == 4);
+    CHECK(answers[2][3].size() == 1024 * 1024);
+    CHECK(answers[3][3] == "done");
     CHECK(relay.counters.requests.undeliverable == 0);
   }
   SECTION("it does not") {
     relay.After(2s);
-    CHECK(relay.counters.requests.undeliverable == 1);
+    CHECK(relay.counters.requests.undeliverable == 2);
   }
   CHECK(relay.producers.connections() == 0);
 }
