@@ -4,11 +4,10 @@ import json
 import resource
 import signal
 import subprocess
-import time
 import unittest
 
 import wire
-from relay import EVRELAY, KIB, Producer, Relay, RelayCase, evrelay, patience, pump
+from relay import EVRELAY, KIB, MIB, SANITIZED, Producer, Relay, RelayCase, evrelay, patience, pump
 from scripts import OBSERVE
 
 # Sets the tag that a message names, and answers each message.
@@ -145,9 +144,7 @@ class Clients(ControlCase):
         self.assertLess(ages[0], relay.status()["uptime_s"])
         # Who comes now is younger than what has passed since.
         relay.subscriber()
-        self.assertLessEqual(
-            self.client(relay, 3)["age_s"], relay.status()["uptime_s"] - before
-        )
+        self.assertLessEqual(self.client(relay, 3)["age_s"], relay.status()["uptime_s"] - before)
         self.assertGreaterEqual(self.client(relay, 0)["age_s"], ages[0])
 
     def test_lag_and_unhandled_messages(self):
@@ -528,17 +525,15 @@ class Drain(ControlCase):
     def test_the_command_waits_for_the_end_of_the_process(self):
         relay = self.start(drain="60s", send_buffer="4KiB")
         stalled, events = self.stalled(relay)
-        commands = [self.begin_command(relay, "drain") for _ in range(2)]
+        command = self.begin_command(relay, "drain")
         relay.wait_status(lambda s: s["state"] == "draining", "it drains")
-        for command in commands:
-            self.assertIsNone(command.poll())
+        self.assertIsNone(command.poll())
         stalled.paused = False
         stalled.expect_end("eof")
         self.assertEqual(len(stalled.events), len(events))
         stalled.close()
-        for command in commands:
-            output, _ = command.communicate(timeout=patience(10))
-            self.assertEqual((command.returncode, output), (0, b""))
+        output, _ = command.communicate(timeout=patience(10))
+        self.assertEqual((command.returncode, output), (0, b""))
         # It was waited for: what it has left behind can be taken at once.
         self.assertEqual(relay.process.poll(), 0)
 
@@ -598,7 +593,8 @@ class Balance(ControlCase):
             output, _ = command.communicate()
             self.assertEqual(command.returncode, 0, output.decode())
             lines = output.decode().splitlines()
-            self.assertEqual([line.split()[0] for line in lines], ["deliveries", "messages", "async"])
+            books = [line.split()[0] for line in lines]
+            self.assertEqual(books, ["deliveries", "messages", "async"])
             for line in lines:
                 self.assertTrue(line.endswith("  ok"), line)
         pump(
@@ -638,7 +634,7 @@ class Hostile(ControlCase):
             (("ping", *[""] * 20_000), "bad-arguments", "ping takes no operand"),
         ):
             self.assert_error(session.request(*items), code, text)
-        for conidx in ("", "-1", "+1", " 1", "1 ", "0x1", "1e3", "4294967296", b"1\0", "9" * 60_000):
+        for conidx in ("", "-1", "+1", " 1", "1 ", "0x1", "1e3", "4294967296", b"1\0", "9" * 999):
             for verb in ("clients", "close"):
                 self.assert_error(session.request(verb, conidx), "bad-arguments", "whole number")
         # Items that are no netstrings.
@@ -697,7 +693,8 @@ class Hostile(ControlCase):
         for _ in range(100):
             producer.ping()
             self.assertEqual(relay.control("ping"), [b"ok"])
-        self.assertLess(relay.rss() - memory, 10 * KIB * KIB)
+        if not SANITIZED:
+            self.assertLess(relay.rss() - memory, 10 * MIB)
         for session in deaf:
             session.close()
         relay.turn()
