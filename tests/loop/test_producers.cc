@@ -422,10 +422,12 @@ TEST_CASE("producers: what waits is heard in fair shares, and no byte of it is l
     return all;
   };
   CHECK(relay.PumpUntil(ended));
+  CHECK(Answers(producers[0].received).size() == answers);
   for (Peer& producer : producers) {
     CHECK(producer.end == Peer::End::kEof);
-    CHECK(Answers(producer.received).size() == answers);
+    CHECK((producer.received == producers[0].received));
   }
+  CHECK(relay.counters.requests.errors.total() == kProducers * answers);
   CHECK(relay.producers.connections() == 0);
 }
 
