@@ -320,8 +320,10 @@ void Daemon::BeginReload() {
     RefuseReload(next.errors);
     return;
   }
+  reload_notes_.clear();
   for (const std::string& key : NeedsRestart(config_, next.config)) {
-    LogWarn(kLogger, "reload: {} has changed in the file; it needs a restart", key);
+    reload_notes_.push_back(key + " has changed in the file; it needs a restart");
+    LogWarn(kLogger, "reload: {}", reload_notes_.back());
   }
   // As many hooks as there are workers now.
   next.config.workers = config_.workers;
@@ -355,18 +357,18 @@ void Daemon::FinishReload(HookLoader::Result result) {
   WarnAbout(config_);
   LogScript();
   LogInfo(kLogger, "reload: done");
-  EndReload({});
+  EndReload(true, reload_notes_);
 }
 
 void Daemon::RefuseReload(const std::vector<std::string>& errors) {
   for (const std::string& error : errors) LogError(kLogger, "reload: {}", error);
   LogError(kLogger, "reload: nothing has changed");
-  EndReload(errors);
+  EndReload(false, errors);
 }
 
-void Daemon::EndReload(const std::vector<std::string>& errors) {
+void Daemon::EndReload(bool done, const std::vector<std::string>& lines) {
   NotifySystemd("READY=1");
-  control_.OnReloaded(reloads_, errors);
+  control_.OnReloaded(reloads_, done, lines);
 }
 
 void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }

@@ -67,7 +67,7 @@ class Daemon final : private ControlPort::Operator {
   void BeginReload();
   void FinishReload(HookLoader::Result result);
   void RefuseReload(const std::vector<std::string>& errors);
-  void EndReload(const std::vector<std::string>& errors);
+  void EndReload(bool done, const std::vector<std::string>& lines);
   std::string Status() override;
   std::optional<std::uint64_t> WantReload() override;
   void Drain() override;
@@ -95,7 +95,8 @@ class Daemon final : private ControlPort::Operator {
   std::vector<bool> reported_stuck_;
   std::chrono::steady_clock::time_point reload_began_;
   bool reported_loader_ = false;
-  std::uint64_t reloads_ = 0;  // have begun
+  std::uint64_t reloads_ = 0;              // have begun
+  std::vector<std::string> reload_notes_;  // what the one under way leaves to a restart
   bool reload_wanted_ = false;
   bool draining_ = false;
   int exit_code_ = 0;

@@ -167,10 +167,12 @@ ControlPort::ControlPort(Loop& loop, const ControlConfig& config, Hub& hub, Oper
 
 ControlPort::~ControlPort() = default;
 
-void ControlPort::OnReloaded(std::uint64_t number, const std::vector<std::string>& errors) {
+void ControlPort::OnReloaded(std::uint64_t number, bool done,
+                             const std::vector<std::string>& lines) {
   std::string text;
-  for (const std::string& error : errors) text += (text.empty() ? "" : "\n") + error;
-  const std::string answer = errors.empty() ? Ok() : Error("reload-failed", text);
+  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+  std::string answer = done ? Ok() : Error("reload-failed", text);
+  if (done && !text.empty()) answer = netstring::EncodeList({"ok", text});
   for (const auto& session : sessions_) {
     if (session->awaited() == number) session->EndWaiting(answer);
   }

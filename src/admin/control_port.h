@@ -3,7 +3,8 @@
 //   status          →  ok JSON (admin/status.h)
 //   clients [FROM]  →  ok JSON (admin/clients.h)
 //   close CONIDX    →  ok once its close has begun
-//   reload          →  ok once it has been done; error reload-failed, with an error a line
+//   reload          →  ok once it has been done, with what needs a restart, one a line; error
+//                      reload-failed, with an error a line
 //   drain           →  ok at once; what follows is the connection's end
 //   ping            →  ok
 //
@@ -61,8 +62,8 @@ class ControlPort final : private Listener::Handler {
 
   std::string name() const { return listener_.name(); }
 
-  // The reload with this number has ended; with errors it has changed nothing.
-  void OnReloaded(std::uint64_t number, const std::vector<std::string>& errors);
+  // The reload with this number has been done, or has changed nothing; and what there is to say.
+  void OnReloaded(std::uint64_t number, bool done, const std::vector<std::string>& lines);
   // The relay drains: there will be no more reloads.
   void OnDrain();
 

@@ -25,7 +25,8 @@ int RunClose(const CloseOptions& options, const Streams& streams) {
 int RunReload(const ReloadOptions& options, const Streams& streams) {
   return RunCommand("reload", streams, [&] {
     try {
-      Control(options.socket).Ask({"reload"}, kReloadPatience);
+      const std::string notes = Control(options.socket).Ask({"reload"}, kReloadPatience);
+      if (!notes.empty()) WriteAll(streams.err, "evrelay reload: done, but\n" + notes + "\n");
     } catch (const RelayError& error) {
       if (error.code() != "reload-failed") throw;
       throw std::runtime_error("nothing has changed:\n" + error.text());

@@ -363,6 +363,18 @@ class Reload(ControlCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         self.assertEqual(producer.request("relay", "x" * 2000)[1], b"too-big")
 
+    def test_what_needs_a_restart_is_told(self):
+        relay = self.start(max_event="1KiB")
+        relay.write_config(workers=2, max_event="2KiB", log={"target": "stderr", "level": "info"})
+        note = "workers has changed in the file; it needs a restart"
+        self.assertEqual(relay.control("reload"), [b"ok", note.encode()])
+        self.assertEqual(relay.producer().request("relay", "x" * 2000), [b"ok", b"0"])
+        done = self.run_command(relay, "reload")
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+        self.assertEqual(done.stderr, "evrelay reload: done, but\n" + note + "\n")
+        relay.write_config(workers=1)
+        self.assertEqual(relay.control("reload"), [b"ok"])
+
     def test_a_bad_one_changes_nothing_and_says_why(self):
         relay = self.start(lua=TAGS)
         relay.write_config(text="max_events: 1KiB\nmax_clients: 5\nwrkers: 1\n")
