@@ -385,6 +385,7 @@ class Model:
             self.request: 14,
             self.request_badly: 4,
             self.suspend: 22,
+            self.suspend_many: 1,
             self.resume: 20,
             self.resume_together: 4,
             self.await_expiry: 3,
@@ -692,10 +693,18 @@ class Model:
         if asker is None:
             return False
         verb = self.rng.choice(["async_relay", "async_multicast", "async_unicast"])
-        tag = self.rng.choice(TAGS)
-        event = self.event(b"$T(id_index) $T(id_label) $T(id_label)")
         # Mostly none of its own: nothing expires of itself then.
         timeout = self.rng.choice([None, None, None, None, 1, 20, 60])
+        return self.suspend_for(asker, verb, self.rng.choice(TAGS), timeout)
+
+    def suspend_many(self):
+        """More than each producer may have, and more than all together."""
+        for asker in self.ready_askers():
+            for _ in range(MAX_SUSPENDED // 4 + 1):
+                self.suspend_for(asker, "async_relay", b"", None)
+
+    def suspend_for(self, asker, verb, tag, timeout):
+        event = self.event(b"$T(id_index) $T(id_label) $T(id_label)")
         heard = {
             "async_relay": self.listeners,
             "async_multicast": self.with_tag(tag),
@@ -1055,6 +1064,8 @@ class Model:
         asker = self.add_producer()
         self.expect_delivered(asker, "relay", b"end", b"")
         self.ask(asker, "relay", b"end")
+        for _ in range(3):  # for the drain
+            self.suspend_for(asker, "async_relay", b"", None)
         self.settle(*self.others())
         for listener in self.listeners:
             equal(listener.peer.events, [], f"events for {listener} that nobody has said")
