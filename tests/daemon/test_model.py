@@ -57,7 +57,7 @@ end
 TAGS = [b"a", b"b", b"ab", b"A", b"\xff\0 tag", b"t" * 63]
 MAX_SUSPENDED = 16
 HISTORY = 40
-STEPS = 120_000  # of each run, in the long form
+STEPS = 80_000  # of each run, in the long form
 
 
 def shown(thing):
