@@ -15,7 +15,7 @@
 //
 // Blocking: a call returns when the kernel has taken what it sends and the answer that it returns
 // has come; it reads what comes meanwhile, so neither side waits for the other for ever. While a
-// relay with slow_subscriber.policy block holds producers back, calls wait.
+// relay with slow_subscriber.policy block holds producers back, calls wait. set_patience bounds it.
 //
 // Memory: answers and final answers are kept until they are asked for. The relay closes a producer
 // that leaves more than 4 MiB of them unread: with requests suspended, call something now and then.
@@ -106,6 +106,11 @@ class ProducerClient {
     if (socket_.fd < 0) Throw(errno, "socket");
     Connect(path.empty() ? DefaultPath() : path);
   }
+  // From now on a call fails, with ETIMEDOUT, that has waited so long for a relay that neither
+  // takes nor says anything. As after other errors of the connection, make a new client then.
+  // Without a call of this: waits without end.
+  void set_patience(Milliseconds patience) { patience_ = patience; }
+
   // Closes. What was sent will have been dealt with for certain if the last call was Ping.
   ~ProducerClient() = default;
   ProducerClient(const ProducerClient&) = delete;
@@ -282,9 +287,9 @@ class ProducerClient {
       if (n >= 0) {
         bytes.remove_prefix(static_cast<std::size_t>(n));
       } else if (errno == EAGAIN) {
-        Wait(POLLIN | POLLOUT, Clock::time_point::max());
+        WaitPatiently(POLLIN | POLLOUT);
       } else if (errno == EPIPE || errno == ECONNRESET) {
-        Wait(POLLIN, Clock::time_point::max());  // there are last words, or the end
+        WaitPatiently(POLLIN);  // there are last words, or the end
       } else if (errno != EINTR) {
         Throw(errno, "send to the relay");
       }
@@ -294,7 +299,7 @@ class ProducerClient {
 
   void ReadMore() {
     if (ended_) ThrowEnd();
-    Wait(POLLIN, Clock::time_point::max());
+    WaitPatiently(POLLIN);
     Receive();
   }
 
@@ -314,6 +319,13 @@ class ProducerClient {
       if (!Wait(POLLIN, deadline)) return std::nullopt;
       Receive();
     }
+  }
+
+  void WaitPatiently(short events) {
+    const auto end = patience_ ? Clock::now() + *patience_ : Clock::time_point::max();
+    if (Wait(events, end)) return;
+    ended_ = true;
+    Throw(ETIMEDOUT, "the relay neither takes nor says anything");
   }
 
   // Waits until the socket has one of `events` or an end. False: not before the deadline.
@@ -397,7 +409,8 @@ class ProducerClient {
   std::size_t open_ = 0;           // requests posted and not asked for: answers_ and those to come
   std::deque<Final> finals_;       // in the order they came, not asked for yet
   std::optional<Error> farewell_;  // an error that answers no request: about a Send, then the end
-  bool ended_ = false;             // the relay has closed
+  std::optional<Milliseconds> patience_;
+  bool ended_ = false;  // the relay has closed, or is not waited for any more
 };
 
 }  // namespace evrelay

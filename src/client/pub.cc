@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -40,6 +42,10 @@ constexpr std::size_t kMaxOutput = std::size_t{1024} * 1024;
 // A descriptor that poll calls writable takes so much without waiting.
 constexpr std::size_t kWriteSize = PIPE_BUF;
 
+// With --timeout every request is answered before that is over; how much longer a relay may be
+// silent that has some to answer.
+constexpr std::chrono::seconds kAnswerMargin{10};
+
 // Of each error, so many are told by their event.
 constexpr std::uint64_t kShownErrors = 5;
 
@@ -51,6 +57,8 @@ constexpr std::uint64_t kShownErrors = 5;
 // told later and in any order, by the numbers of its `suspended` answer.
 class Publisher {
  public:
+  using Clock = std::chrono::steady_clock;
+
   Publisher(const PubOptions& options, const Streams& streams)
       : options_(options),
         streams_(streams),
@@ -111,6 +119,12 @@ class Publisher {
   }
 
   void AddEvent(std::string_view event) {
+    if (options_.async && !warned_ && event.find("$T(id_label)") == std::string_view::npos) {
+      warned_ = true;
+      Print("event " + std::to_string(sent_ + 1) +
+            " has no $T(id_label), so nobody can answer it; in a shell, put it in single quotes");
+    }
+    if (sent_ == decided_) heard_ = Clock::now();
     ++sent_;
     if (options_.requests()) {
       request_[1] = event;
@@ -142,10 +156,25 @@ class Publisher {
     if (!unsent_.empty()) ready[0].events |= POLLOUT;
     const bool more = !starved_ && !input_.ended() && MayTakeEvents();
     const int progress = progress_.Update(options_.requests() ? decided_ : sent_, sent_);
-    if (::poll(ready, 3, more ? 0 : progress) < 0) return;  // EINTR
+    if (::poll(ready, 3, more ? 0 : UntilSilence(progress)) < 0) return;  // EINTR
     if ((ready[0].revents & ~POLLOUT) != 0) Receive();
     if (ready[1].revents != 0) input_.Read();
     if (ready[2].revents != 0) WriteOutput();
+  }
+
+  // When the next poll is to end at the latest, in ms from now: after `progress` (-1: never), or
+  // when the relay has been silent for too long. Throws when it has been.
+  int UntilSilence(int progress) const {
+    if (!options_.timeout || sent_ == decided_) return progress;
+    const auto patience = *options_.timeout + kAnswerMargin;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(heard_ + patience - Clock::now()).count();
+    if (left <= 0) {
+      throw std::runtime_error("the relay has been silent for " + std::to_string(patience.count()) +
+                               " ms; not answered: " + Count(sent_ - decided_, "event"));
+    }
+    const int ms = static_cast<int>(std::min<std::int64_t>(left, INT_MAX));
+    return progress < 0 ? ms : std::min(progress, ms);
   }
 
   void WriteOutput() {
@@ -173,6 +202,7 @@ class Publisher {
       case Client::Receipt::kNothing:
         return;
       case Client::Receipt::kBytes:
+        heard_ = Clock::now();
         break;
       case Client::Receipt::kEof:
         closed_ = true;
@@ -318,6 +348,7 @@ class Publisher {
   bool closed_ = false;     // the relay has ended its side
   bool explained_ = false;  // the relay said what was wrong
   bool failed_ = false;
+  bool warned_ = false;  // of an event that nobody can answer
 
   std::string pending_;
   std::string_view unsent_;  // the tail of pending_
@@ -327,6 +358,7 @@ class Publisher {
   std::uint64_t answered_ = 0;
   std::uint64_t decided_ = 0;
   std::unordered_map<std::uint32_t, Suspended> suspended_;  // by index
+  Clock::time_point heard_;  // when the relay last said something, or had nothing to answer
 
   std::string output_;
   std::size_t written_ = 0;  // of output_

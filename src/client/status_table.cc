@@ -149,9 +149,17 @@ void AddPeers(Table& table, const Json& status) {
 
 void AddEvents(Table& table, const Json& status) {
   const Json events = Group(status, "events");
+  const Json accepted = Group(Group(status, "requests"), "accepted");
+  const Json actions = Group(Group(status, "hook"), "actions");
+  const auto tagged = [&](const std::string& verb) {
+    return Count(accepted, verb.c_str()) + Count(accepted, ("async_" + verb).c_str()) +
+           Count(actions, verb.c_str());
+  };
   table.Row("events", Words()
-                          .Add(std::to_string(Count(events, "relayed")) + " relayed")
-                          .AddBytes(Count(events, "bytes")));
+                          .Add(std::to_string(Count(events, "relayed")) + " relayed to all")
+                          .AddBytes(Count(events, "bytes"))
+                          .AddCount(tagged("multicast"), "multicast")
+                          .AddCount(tagged("unicast"), "unicast"));
   table.Row("  denied", Words().AddCount(Count(events, "denied"), "by producer.allow"), true);
 
   const Json deliveries = Group(status, "deliveries");
@@ -186,18 +194,17 @@ void AddRequests(Table& table, const Json& status) {
   table.Row("requests", Words().AddNames(Group(requests, "accepted")));
   table.Row("request errors", Words().AddNames(errors),
             AnyBut({"no-subscriber", "draining"}, errors));
-  table.Row("lost answers", Words().AddCount(Count(requests, "undeliverable"), "undeliverable"));
+  table.Row("answers", Words().AddCount(Count(requests, "undeliverable"), "undeliverable"));
 
   const Json async = Group(status, "async");
-  table.Row("async",
-            Words()
-                .AddCount(Count(async, "suspended"), "suspended")
-                .AddCount(Count(async, "waiting"), "waiting now")
-                .AddCount(Count(async, "resumed"), "resumed")
-                .AddCount(Count(async, "expired"), "expired")
-                .AddCount(Count(async, "drained"), "drained")
-                .AddCount(Count(async, "abandoned"), "abandoned"),
-            Count(async, "expired") != 0);
+  table.Row("async", Words()
+                         .AddCount(Count(async, "suspended"), "suspended")
+                         .AddCount(Count(async, "waiting"), "waiting now")
+                         .AddCount(Count(async, "resumed"), "resumed")
+                         .AddCount(Count(async, "expired"), "expired")
+                         .AddCount(Count(async, "drained"), "drained")
+                         .AddCount(Count(async, "abandoned"), "abandoned")
+                         .AddCount(Count(async, "refused"), "resumes refused"));
 }
 
 }  // namespace

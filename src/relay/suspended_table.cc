@@ -23,7 +23,10 @@ SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point dead
 bool SuspendedTable::Claim(SuspendedId request) noexcept {
   const std::lock_guard lock(mutex_);
   Slot* slot = Find(request);
-  if (slot == nullptr || slot->state != Slot::State::kWaiting) return false;
+  if (slot == nullptr || slot->state != Slot::State::kWaiting) {
+    ++refused_;
+    return false;
+  }
   slot->state = Slot::State::kClaimed;
   return true;
 }
@@ -68,6 +71,11 @@ std::optional<SuspendedTable::Clock::time_point> SuspendedTable::NextDeadline() 
   const std::lock_guard lock(mutex_);
   if (deadlines_.empty()) return std::nullopt;
   return deadlines_.begin()->first;
+}
+
+std::uint64_t SuspendedTable::refused() const {
+  const std::lock_guard lock(mutex_);
+  return refused_;
 }
 
 void SuspendedTable::End(SuspendedId request) {

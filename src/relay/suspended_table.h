@@ -63,6 +63,9 @@ class SuspendedTable {
   // Ends a request that waits or is claimed.
   void End(SuspendedId request);
 
+  // Claims that were in vain, ever: too late, twice, or under numbers that are nobody's.
+  std::uint64_t refused() const;
+
   // Waiting and claimed.
   std::size_t size() const { return slots_.size() - free_.size(); }
 
@@ -84,6 +87,7 @@ class SuspendedTable {
 
   mutable std::mutex mutex_;
   std::vector<Slot> slots_;          // guarded by mutex_, as is the next
+  std::uint64_t refused_ = 0;        // guarded, too
   std::set<Deadline> deadlines_;     // of all that are not free
   std::vector<std::uint32_t> free_;  // the loop's
   std::random_device random_;        // the loop's

@@ -17,7 +17,7 @@ import time
 import unittest
 
 import wire
-from relay import EVRELAY, RelayCase, evrelay, patience, pump, scaled
+from relay import EVRELAY, SCALE, RelayCase, evrelay, patience, pump, scaled
 from scripts import ACT, act
 
 # What an event says of the request that it belongs to.
@@ -163,7 +163,7 @@ class PubRequests(PubCase):
         return request
 
     def assert_books(self, **wanted):
-        names = ("suspended", "resumed", "expired", "drained", "abandoned", "waiting")
+        names = "suspended resumed expired drained abandoned waiting refused".split()
         self.assertEqual(self.relay.status()["async"], {**dict.fromkeys(names, 0), **wanted})
 
     def assert_verbs(self, **wanted):
@@ -310,7 +310,7 @@ class PubRequests(PubCase):
 
     def test_async_timeout(self):
         self.begin("")
-        process = self.publishing("--async", "--timeout", "20", "forget me", "and me")
+        process = self.publishing("--async", "--timeout", "20", ASK, ASK)
         self.assert_ends(
             process,
             1,
@@ -318,19 +318,34 @@ class PubRequests(PubCase):
             b"evrelay pub: event 1: expired: no hook resumed it in time\n"
             b"evrelay pub: event 2: expired: no hook resumed it in time\n",
         )
-        self.subscribers[0].expect(b"forget me", b"and me")
+        self.next_ask(self.subscribers[0])
+        self.next_ask(self.subscribers[0])
         self.assert_books(suspended=2, expired=2)
+
+    @unittest.skipIf(SCALE < 20, "the long form only: it takes 10 s")
+    def test_async_a_relay_that_says_nothing_is_given_up(self):
+        self.begin("")
+        with socket.socket(socket.AF_UNIX) as silent:
+            path = os.path.join(self.relay.directory, "silent.sock")
+            silent.bind(path)
+            silent.listen()
+            process = subprocess.Popen(
+                [EVRELAY, "pub", "--socket", path, "--async", "--timeout", "1", ASK],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            out, err = process.communicate(timeout=patience(20))
+        self.assertEqual((process.returncode, out), (1, b""))
+        self.assertRegex(err, rb"\Aevrelay pub: the relay has been silent for 10001 ms; .+\n\Z")
 
     def test_async_nobody_to_ask(self):
         self.begin()
-        done = self.pub("--async", "x")
+        done = self.pub("--async", ASK)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, r"\Aevrelay pub: event 1: no-subscriber: .+\n\Z")
 
     def test_async_overloaded(self):
         self.begin("", **{"async": {"max_suspended": 8}})
         (subscriber,) = self.subscribers
-        process = self.publishing("--async", ASK, ASK, "one too many")
+        process = self.publishing("--async", ASK, ASK, ASK)
         for _ in range(2):
             subscriber.send(act("resume", *self.next_ask(subscriber), b"yes"))
         out, err = process.communicate(timeout=patience(20))
@@ -339,7 +354,7 @@ class PubRequests(PubCase):
 
     def test_async_the_relay_stops(self):
         self.begin("")
-        process = self.publishing("--async", ASK, "x")
+        process = self.publishing("--async", ASK, ASK)
         self.next_ask(self.subscribers[0])
         self.relay.signal(signal.SIGTERM)
         self.assertEqual(self.relay.wait(), 0)
@@ -352,9 +367,9 @@ class PubRequests(PubCase):
 
     def test_async_the_relay_dies(self):
         self.begin("")
-        process = self.publishing("--async", "x", ASK)
+        process = self.publishing("--async", ASK, ASK)
         (subscriber,) = self.subscribers
-        subscriber.expect(b"x")
+        self.next_ask(subscriber)
         subscriber.send(act("resume", *self.next_ask(subscriber), b"yes"))
         self.assertEqual(process.stdout.readline(), b"yes\n")
         self.relay.kill()
@@ -588,7 +603,7 @@ class Status(RelayCase):
             "messages": "received bytes discarded_bytes unhandled handled dropped",
             "hook": "script workers stuck_workers runs failed actions stale_actions",
             "requests": "accepted errors undeliverable",
-            "async": "suspended resumed expired drained abandoned waiting",
+            "async": "suspended resumed expired drained abandoned waiting refused",
             "log": "bytes segments free_segments max_lag",
             "loop": "turns sends short_writes holds",
         }.items():

@@ -281,7 +281,7 @@ TEST_CASE("pub addresses a tag with requests, and checks their answers") {
   peer.Close();
   CHECK(pub.ExitCode() == 1);
   CHECK(pub.Out() == (options.async ? "yes\n" : ""));
-  CHECK(pub.Err() == "evrelay pub: event 1: no-subscriber: no subscriber has this tag\n");
+  CHECK(pub.ErrUnwarned() == "evrelay pub: event 1: no-subscriber: no subscriber has this tag\n");
 }
 
 TEST_CASE("pub --async prints what hooks say as it comes, in any order") {
@@ -306,7 +306,7 @@ TEST_CASE("pub --async prints what hooks say as it comes, in any order") {
   peer.Close();
   CHECK(pub.ExitCode() == 0);
   CHECK(pub.Out() == "third\n");
-  CHECK(pub.Err().empty());
+  CHECK(pub.ErrUnwarned().empty());
 }
 
 TEST_CASE("pub --async tells which events were not resumed") {
@@ -327,10 +327,29 @@ TEST_CASE("pub --async tells which events were not resumed") {
   peer.Close();
   CHECK(pub.ExitCode() == 1);
   CHECK(pub.Out() == "yes\n");
-  CHECK(pub.Err() ==
+  CHECK(pub.ErrUnwarned() ==
         "evrelay pub: event 2: overloaded: too many are suspended\n"
         "evrelay pub: event 3: expired: no hook resumed it in time\n"
         "evrelay pub: event 1: draining: the relay is stopping\n");
+}
+
+TEST_CASE("pub --async warns of an event that nobody can answer, once") {
+  FakeRelay relay;
+  Running pub(Pub({.socket = relay.path(),
+                   .async = true,
+                   .data = {"a $T(id_label)", "b (id_label)", "c $T(id_index)"}}));
+  Peer peer = relay.Accept();
+  peer.ReadAll();
+  for (const char* index : {"0", "1", "2"}) {
+    peer.Answer({"suspended", index, "1"});
+    peer.Answer({"resumed", index, "1", "yes"});
+  }
+  peer.Close();
+  CHECK(pub.ExitCode() == 0);
+  CHECK(pub.Out() == "yes\nyes\nyes\n");
+  CHECK(pub.Err() ==
+        "evrelay pub: event 2 has no $T(id_label), so nobody can answer it; in a shell, put it in "
+        "single quotes\n");
 }
 
 TEST_CASE("pub --async --netstring prints netstrings") {
@@ -359,7 +378,8 @@ TEST_CASE("pub --async fails when final answers are missing") {
   peer.Close();
   CHECK(pub.ExitCode() == 1);
   CHECK(pub.Out() == "yes\n");
-  CHECK(pub.Err() == "evrelay pub: the relay closed the connection; not answered: 3 events\n");
+  CHECK(pub.ErrUnwarned() ==
+        "evrelay pub: the relay closed the connection; not answered: 3 events\n");
 }
 
 TEST_CASE("pub --async takes nothing for an answer that does not fit") {
@@ -391,7 +411,7 @@ TEST_CASE("pub --async takes nothing for an answer that does not fit") {
   peer.Write(answer);
   peer.Close();
   CHECK(pub.ExitCode() == 1);
-  CHECK(pub.Err() ==
+  CHECK(pub.ErrUnwarned() ==
         "evrelay pub: what answers at this socket is not the producer port of evrelay\n");
 }
 
@@ -473,7 +493,7 @@ TEST_CASE("pub --async keeps events apart, whatever happens to them in whatever 
     expected_err +=
         "evrelay pub: expired: " + std::to_string(expected_errors.size()) + " events in all\n";
   }
-  CHECK(pub.Err() == expected_err);
+  CHECK(pub.ErrUnwarned() == expected_err);
 }
 
 TEST_CASE("pub --async has no more suspended than the relay grants it") {
@@ -502,7 +522,7 @@ TEST_CASE("pub --async has no more suspended than the relay grants it") {
   peer.Close();
   // It counts those that were sent.
   CHECK(pub.ExitCode() == 1);
-  CHECK(pub.Err().ends_with("not answered: " + std::to_string(sent) + " events\n"));
+  CHECK(pub.ErrUnwarned().ends_with("not answered: " + std::to_string(sent) + " events\n"));
 }
 
 TEST_CASE("pub --async reads answers while nobody reads its output") {
@@ -543,7 +563,7 @@ TEST_CASE("pub --async holds back events while nobody reads its output") {
   CHECK((ReadToEof(pub.out()) == std::string((2 << 20) - 1, 'd') + "\n"));
   CHECK(pub.ExitCode() == 1);
   // The second was not sent, so it is not missed.
-  CHECK(pub.Err() ==
+  CHECK(pub.ErrUnwarned() ==
         "evrelay pub: the relay closed the connection before the end; events may be lost\n");
 }
 
@@ -557,7 +577,7 @@ TEST_CASE("pub --async ends when nobody reads its output any more") {
   peer.Answer({"suspended", "0", "1"});
   peer.Answer({"resumed", "0", "1", "x"});
   CHECK(pub.ExitCode() == 1);
-  CHECK(pub.Err() == "evrelay pub: standard output: Broken pipe\n");
+  CHECK(pub.ErrUnwarned() == "evrelay pub: standard output: Broken pipe\n");
 }
 
 TEST_CASE("pub --async escapes on a terminal what could steer it") {

@@ -385,6 +385,21 @@ TEST_CASE("producer client: a request may be refused before all of it is written
   CHECK(CodeOf([&] { c.client.Ping(); }) == std::errc::connection_reset);
 }
 
+TEST_CASE("producer client: set_patience bounds a relay that says nothing") {
+  Connected c;
+  c.client.set_patience(milliseconds(1));
+  SECTION("instead of an answer") {
+    CHECK(CodeOf([&] { c.client.Ping(); }) == std::errc::timed_out);
+  }
+  SECTION("and takes nothing") {
+    const std::string event(8'000'000, 'x');
+    CHECK(CodeOf([&] { c.client.Send(event); }) == std::errc::timed_out);
+  }
+  // Whatever it says now may be cut, or the answer to something else.
+  c.peer.Answer({"ok"});
+  CHECK(CodeOf([&] { c.client.Ping(); }) == std::errc::connection_reset);
+}
+
 TEST_CASE("producer client: what is no answer of evrelay ends all") {
   const std::string answer = GENERATE(
       as<std::string>{}, "5:hello,", "hello", "5:hello]", "0:]", "5:2:ok,;", EncodeList({"hello"}),
