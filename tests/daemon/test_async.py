@@ -594,8 +594,8 @@ class Expiring(AsyncCase):
             self.producer.suspend("async_relay", "x", text)
 
     def test_many_at_once(self):
-        self.start_one()
         count = scaled(40_000)
+        self.start_one(**{"async": {"max_suspended": 4 * count}})
         self.producer.send(wire.list_frame("async_relay", "x", 50) * count)
         self.producer.pump(lambda: len(self.producer.answers) >= 2 * count, 20)
         said = [tuple(answer[1:]) for answer in self.producer.answers if answer[0] == b"suspended"]
