@@ -1,6 +1,21 @@
 #include "relay/suspended_table.h"
 
+#include <unistd.h>
+
+#include <cstdlib>
+
 namespace evrelay {
+
+namespace {
+
+// The kernel's. std::random_device asks the processor, and some say one number twice running.
+std::uint32_t RandomBits() {
+  std::uint32_t bits;
+  if (getentropy(&bits, sizeof bits) != 0) std::abort();  // only on kernels without getrandom
+  return bits;
+}
+
+}  // namespace
 
 SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point deadline) {
   const std::lock_guard lock(mutex_);
@@ -12,7 +27,7 @@ SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point dead
   Slot& slot = slots_[index];
   std::uint32_t label;
   do {
-    label = random_();
+    label = RandomBits();
   } while (label == 0 || label == slot.label);
   deadlines_.emplace(deadline, index);
   free_.pop_back();

@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -90,7 +89,6 @@ class SuspendedTable {
   std::uint64_t refused_ = 0;        // guarded, too
   std::set<Deadline> deadlines_;     // of all that are not free
   std::vector<std::uint32_t> free_;  // the loop's
-  std::random_device random_;        // the loop's
 };
 
 }  // namespace evrelay
