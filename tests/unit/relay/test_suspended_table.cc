@@ -119,6 +119,21 @@ TEST_CASE_METHOD(TableTest, "suspended: forged numbers touch nothing") {
   CHECK(table.Fulfil(request) == &requester);
 }
 
+TEST_CASE_METHOD(TableTest, "suspended: claims that are in vain are counted") {
+  const SuspendedId request = Suspend();
+  CHECK(table.Claim(request));
+  table.GiveBack(request);
+  CHECK(table.Claim(request));
+  CHECK(table.refused() == 0);
+  table.Claim(request);
+  table.Claim({request.index, ~request.label});
+  table.Claim({7, 7});
+  CHECK(table.refused() == 3);
+  table.Fulfil(request);
+  table.Claim(request);
+  CHECK(table.refused() == 4);
+}
+
 TEST_CASE_METHOD(TableTest, "suspended: a claim that is given back can be made again") {
   const SuspendedId request = Suspend();
   for (int i = 0; i < 3; ++i) {
