@@ -239,13 +239,18 @@ void Daemon::OnTurn() noexcept {
 }
 
 void Daemon::OnStop(int signal_number) noexcept {
-  if (draining_) {
+  if (std::exchange(told_to_stop_, true)) {
     LogWarn(kLogger, "signal {} again: stopping at once", signal_number);
     exit_code_ = kExitFailed;
     loop_.Break();
     return;
   }
-  BeginDrain("signal " + std::to_string(signal_number));
+  const std::string why = "signal " + std::to_string(signal_number);
+  if (draining_) {
+    LogInfo(kLogger, "{}: draining already", why);
+  } else {
+    BeginDrain(why);
+  }
 }
 
 void Daemon::Drain() {

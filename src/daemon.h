@@ -99,6 +99,7 @@ class Daemon final : private ControlPort::Operator {
   std::vector<std::string> reload_notes_;  // what the one under way leaves to a restart
   bool reload_wanted_ = false;
   bool draining_ = false;
+  bool told_to_stop_ = false;  // by a signal
   int exit_code_ = 0;
 };
 

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "admin/clients.h"
-#include "event/hangup_event.h"
 #include "evrelay/netstring.h"
 #include "metrics/reasons.h"
 
@@ -71,7 +70,7 @@ class ControlPort::Session {
       : port_(port),
         fd_(std::move(fd)),
         event_(port.loop_, fd_.get(), IoEvent::To<&Session::OnReady>(this)),
-        hangup_(port.loop_, IoEvent::To<&Session::OnHangup>(this)) {
+        hangup_(port.hangups_, HangupEvent::To<&Session::OnHangup>(this)) {
     event_.Watch(IoEvent::kRead);
   }
 
@@ -93,8 +92,8 @@ class ControlPort::Session {
   }
 
  private:
-  // Ends in at most one call of Destroy, after which nothing is touched. One request a turn, so
-  // that a peer that asks a lot at once does not hold up the relay.
+  // Ends in at most one call of Destroy, after which nothing is touched. One request of each peer a
+  // turn, so that one that asks a lot at once does not hold up the relay.
   void OnReady(unsigned) noexcept {
     bool stays = true;
     if (answer_.empty() && rest_.empty()) stays = Read();
@@ -103,7 +102,7 @@ class ControlPort::Session {
     if (!stays) port_.Destroy(*this);
   }
 
-  void OnHangup(unsigned) noexcept { port_.Destroy(*this); }
+  void OnHangup() noexcept { port_.Destroy(*this); }
 
   bool Read() {
     std::array<char, 4096> chunk;
@@ -162,6 +161,7 @@ ControlPort::ControlPort(Loop& loop, const ControlConfig& config, Hub& hub, Oper
     : loop_(loop),
       hub_(hub),
       daemon_(daemon),
+      hangups_(loop),
       path_(OptionsOf(config)),
       listener_(loop, path_.TakeListener(), *this, "unix:" + config.socket) {}
 

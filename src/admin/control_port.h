@@ -25,6 +25,7 @@
 
 #include "codec/framing.h"
 #include "config/config.h"
+#include "event/hangup_event.h"
 #include "event/io_event.h"
 #include "event/loop.h"
 #include "net/listener.h"
@@ -82,6 +83,7 @@ class ControlPort final : private Listener::Handler {
   Loop& loop_;
   Hub& hub_;
   Operator& daemon_;
+  HangupPoll hangups_;
   UnixSocketPath path_;
   Listener listener_;
   std::vector<std::unique_ptr<Session>> sessions_;

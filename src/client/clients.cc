@@ -46,7 +46,7 @@ int RunClients(const ClientsOptions& options, const Streams& streams) {
       std::string lines;
       for (const Json& client : part.at("clients")) {
         if (options.json) {
-          lines += client.dump() + "\n";
+          lines += client.dump(-1, ' ', true) + "\n";
         } else {
           rows.push_back(RowOf(client));
         }

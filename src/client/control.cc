@@ -10,6 +10,7 @@
 #include <optional>
 #include <system_error>
 
+#include "client/event_format.h"
 #include "codec/framing.h"
 #include "evrelay/netstring.h"
 #include "net/peer_credentials.h"
@@ -90,6 +91,18 @@ void Print(const Streams& streams, std::string_view text) {
   if (error != 0) throw std::system_error(error, std::generic_category(), "standard output");
 }
 
+void Tell(const Streams& streams, std::string_view command, std::string_view text) {
+  std::string out = "evrelay " + std::string(command) + ": ";
+  while (true) {
+    const std::size_t end = text.find('\n');
+    AppendEscaped(out, text.substr(0, end));
+    out += '\n';
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  WriteAll(streams.err, out);
+}
+
 int RunCommand(std::string_view command, const Streams& streams, const std::function<int()>& run) {
   std::string trouble;
   try {
@@ -106,7 +119,7 @@ int RunCommand(std::string_view command, const Streams& streams, const std::func
   } catch (const std::exception& error) {
     trouble = error.what();
   }
-  WriteAll(streams.err, "evrelay " + std::string(command) + ": " + trouble + "\n");
+  Tell(streams, command, trouble);
   return 1;
 }
 

@@ -55,6 +55,10 @@ class Control {
 // Prints `text` to standard output. Throws.
 void Print(const Streams& streams, std::string_view text);
 
+// Writes `evrelay COMMAND: TEXT`, which may have several lines, to standard error. What could steer
+// a terminal is escaped.
+void Tell(const Streams& streams, std::string_view command, std::string_view text);
+
 // Does what a command does, and says on standard error why it could not. Returns the exit code;
 // `run` gives that of success.
 int RunCommand(std::string_view command, const Streams& streams, const std::function<int()>& run);

@@ -26,7 +26,7 @@ int RunReload(const ReloadOptions& options, const Streams& streams) {
   return RunCommand("reload", streams, [&] {
     try {
       const std::string notes = Control(options.socket).Ask({"reload"}, kReloadPatience);
-      if (!notes.empty()) WriteAll(streams.err, "evrelay reload: done, but\n" + notes + "\n");
+      if (!notes.empty()) Tell(streams, "reload", "done, but\n" + notes);
     } catch (const RelayError& error) {
       if (error.code() != "reload-failed") throw;
       throw std::runtime_error("nothing has changed:\n" + error.text());

@@ -16,7 +16,7 @@ int RunStatus(const StatusOptions& options, const Streams& streams) {
         Print(streams, StatusTable(status));
         break;
       case StatusOptions::Format::kJson:
-        Print(streams, status.dump(2) + "\n");
+        Print(streams, status.dump(2, ' ', true) + "\n");
         break;
       case StatusOptions::Format::kBalance: {
         const Balance balance = CheckBalance(status);

@@ -2,16 +2,36 @@
 
 #include <sys/epoll.h>
 
+#include <cerrno>
+#include <system_error>
+
 namespace evrelay {
 
-bool HangupEvent::Watch(int fd) {
-  if (event_) return true;
-  epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+HangupPoll::HangupPoll(Loop& loop)
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      event_(loop, epoll_.get(), IoEvent::To<&HangupPoll::OnReady>(this)) {
+  if (!epoll_) throw std::system_error(errno, std::generic_category(), "epoll_create1");
+  event_.Watch(IoEvent::kRead);
+}
+
+// One at a time, as what is told may destroy others; the loop calls again while there are any.
+void HangupPoll::OnReady(unsigned) noexcept {
+  epoll_event found{};
+  if (epoll_wait(epoll_.get(), &found, 1, 0) != 1) return;
+  const HangupEvent::Handler handler = static_cast<HangupEvent*>(found.data.ptr)->handler_;
+  handler.callback(handler.object);
+}
+
+HangupEvent::~HangupEvent() {
+  if (fd_ >= 0) epoll_ctl(poll_.epoll_.get(), EPOLL_CTL_DEL, fd_, nullptr);
+}
+
+void HangupEvent::Watch(int fd) {
   epoll_event nothing_but_hangup{};
-  if (!epoll_ || epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &nothing_but_hangup) != 0) return false;
-  event_.emplace(loop_, epoll_.get(), handler_);
-  event_->Watch(IoEvent::kRead);
-  return true;
+  nothing_but_hangup.data.ptr = this;
+  // Fails when it is watched already, or when the kernel has no memory for it; then a peer that
+  // leaves is found when it is next written to.
+  if (epoll_ctl(poll_.epoll_.get(), EPOLL_CTL_ADD, fd, &nothing_but_hangup) == 0) fd_ = fd;
 }
 
 }  // namespace evrelay

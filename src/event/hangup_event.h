@@ -1,11 +1,12 @@
 // HangupEvent: tells when the peer of a stream socket has closed both of its directions. For a
 // socket whose end has been read already, which a read watch would report again and again.
-// Destruction cancels it. Thread safety: none; the loop thread.
+// Destruction cancels it.
+//
+// HangupPoll: the descriptor that all of them share, so that none is needed when none is left.
+// Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_EVENT_HANGUP_EVENT_H_
 #define EVRELAY_EVENT_HANGUP_EVENT_H_
-
-#include <optional>
 
 #include "event/io_event.h"
 #include "event/loop.h"
@@ -13,19 +14,48 @@
 
 namespace evrelay {
 
-class HangupEvent {
+class HangupPoll {
  public:
-  HangupEvent(Loop& loop, IoEvent::Handler handler) : loop_(loop), handler_(handler) {}
-
-  // Watches `fd`, which is borrowed, from now on. False: no descriptor is left for it, so nothing
-  // will be told.
-  bool Watch(int fd);
+  // Throws std::system_error when there is no descriptor for it.
+  explicit HangupPoll(Loop& loop);
 
  private:
-  Loop& loop_;
-  const IoEvent::Handler handler_;
-  UniqueFd epoll_;  // of the one descriptor
-  std::optional<IoEvent> event_;
+  friend class HangupEvent;
+
+  void OnReady(unsigned ready) noexcept;
+
+  UniqueFd epoll_;
+  IoEvent event_;
+};
+
+class HangupEvent {
+ public:
+  struct Handler {
+    void* object;
+    void (*callback)(void* object);
+  };
+  // Method: void (T::*)() noexcept. It may destroy the event.
+  template <auto Method, class T>
+  static Handler To(T* object) {
+    return {object, [](void* to) { (static_cast<T*>(to)->*Method)(); }};
+  }
+
+  // `poll` must outlive it.
+  HangupEvent(HangupPoll& poll, Handler handler) : poll_(poll), handler_(handler) {}
+  HangupEvent(const HangupEvent&) = delete;
+  HangupEvent& operator=(const HangupEvent&) = delete;
+  ~HangupEvent();
+
+  // Watches `fd` from now on; it is borrowed, and must stay open as long as this lives. Nothing
+  // happens the second time.
+  void Watch(int fd);
+
+ private:
+  friend class HangupPoll;
+
+  HangupPoll& poll_;
+  const Handler handler_;
+  int fd_ = -1;
 };
 
 }  // namespace evrelay

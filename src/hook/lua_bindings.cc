@@ -25,11 +25,12 @@ void PushText(lua_State* lua, std::string_view text) {
   lua_pushlstring(lua, text.data(), text.size());
 }
 
-// An integer, or its decimal digits.
+// A whole number, or its decimal digits.
 std::optional<std::uint32_t> RequestNumber(lua_State* lua, int index) {
-  if (lua_isinteger(lua, index) != 0) {
-    const lua_Integer number = lua_tointeger(lua, index);
-    if (number < 0 || number > UINT32_MAX) return std::nullopt;
+  if (lua_type(lua, index) == LUA_TNUMBER) {
+    int whole = 0;
+    const lua_Integer number = lua_tointegerx(lua, index, &whole);
+    if (whole == 0 || number < 0 || number > UINT32_MAX) return std::nullopt;
     return static_cast<std::uint32_t>(number);
   }
   if (lua_type(lua, index) != LUA_TSTRING) return std::nullopt;

@@ -56,7 +56,7 @@ Producer::Producer(ProducerPort& port, UniqueFd fd)
     : port_(port),
       fd_(std::move(fd)),
       event_(port.loop_, fd_.get(), IoEvent::To<&Producer::OnReady>(this)),
-      hangup_(port.loop_, IoEvent::To<&Producer::OnHangup>(this)),
+      hangup_(port.hangups_, HangupEvent::To<&Producer::OnHangup>(this)),
       deadline_(port.loop_, TimerEvent::To<&Producer::OnDeadline>(this)),
       peer_(ReadPeerCredentials(fd_.get())) {
   UpdatePermissions();
@@ -73,7 +73,8 @@ void Producer::UpdatePermissions() { permissions_ = Evaluate(port_.config_.produ
 
 bool Producer::MayHear() const {
   if (closing_) return !ended_;
-  return port_.draining_ || (!port_.held_ && unsent() <= kPauseAnswers);
+  if (port_.draining_) return unsent() <= kMaxAnswers;
+  return !port_.held_ && unsent() <= kPauseAnswers;
 }
 
 // A socket that takes more calls back at once: so what waits in rest_ is heard in the next turn.
@@ -316,7 +317,7 @@ bool Producer::SendAnswers() {
     if (closing_ && suspended_.empty()) deadline_.Schedule(kClosingTime);
   }
   blocked_ = unsent() != 0;
-  if (unsent() > kMaxAnswers) {
+  if (unsent() > kMaxAnswers && !port_.draining_) {
     BeginClose(CloseReason::kSlowProducer);
     return false;
   }
@@ -379,7 +380,7 @@ std::uint64_t Producer::UnsentAnswers() const {
 
 void Producer::OnDeadline() noexcept { port_.Destroy(*this); }
 
-void Producer::OnHangup(unsigned) noexcept { port_.Destroy(*this); }
+void Producer::OnHangup() noexcept { port_.Destroy(*this); }
 
 std::string Producer::Peer() const {
   if (!peer_) return "a producer";

@@ -8,6 +8,8 @@
 //
 // Memory: unread answers above kPauseAnswers pause its requests, so they are passed by one answer
 // at most; final answers of suspended requests add to them, and above kMaxAnswers it is destroyed.
+// While the relay drains, its last requests and those suspended are answered once each, so requests
+// end at kMaxAnswers and nothing is destroyed.
 // One unfinished frame, one read that waits for answers to be read. Thread safety: none; the loop
 // thread.
 
@@ -101,7 +103,7 @@ class Producer final : public ListHook<AllProducersTag>,
   // Its requests may be heard; those in rest_ come before what is to be read.
   bool MayHear() const;
   void OnDeadline() noexcept;
-  void OnHangup(unsigned ready) noexcept;
+  void OnHangup() noexcept;
   std::string Peer() const;
 
   ProducerPort& port_;

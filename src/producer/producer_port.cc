@@ -16,7 +16,12 @@ constexpr std::string_view kLogger = "producer";
 
 ProducerPort::ProducerPort(Loop& loop, Hub& hub, const Config& config, Counters& counters,
                            UniqueFd activated)
-    : loop_(loop), hub_(hub), config_(config), counters_(counters), scratch_(kTurnIntake, '\0') {
+    : loop_(loop),
+      hub_(hub),
+      config_(config),
+      counters_(counters),
+      hangups_(loop),
+      scratch_(kTurnIntake, '\0') {
   Listener::Handler& handler = *this;
   if (activated) {
     listener_.emplace(loop, std::move(activated), handler);

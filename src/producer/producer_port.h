@@ -14,6 +14,7 @@
 
 #include "codec/request.h"
 #include "config/config.h"
+#include "event/hangup_event.h"
 #include "event/loop.h"
 #include "metrics/counters.h"
 #include "net/listener.h"
@@ -64,6 +65,7 @@ class ProducerPort final : private Listener::Handler {
   Hub& hub_;
   const Config& config_;
   Counters& counters_;
+  HangupPoll hangups_;
   RequestParser parser_;
   std::string scratch_;
   std::optional<UnixSocketPath> path_;  // none: the socket is systemd's

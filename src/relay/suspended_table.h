@@ -85,9 +85,10 @@ class SuspendedTable {
   void Free(std::uint32_t index);
 
   mutable std::mutex mutex_;
-  std::vector<Slot> slots_;          // guarded by mutex_, as is the next
-  std::uint64_t refused_ = 0;        // guarded, too
-  std::set<Deadline> deadlines_;     // of all that are not free
+  // Guarded by mutex_, as are the next two; but only the loop's thread changes their number.
+  std::vector<Slot> slots_;
+  std::set<Deadline> deadlines_;  // of all that are not free
+  std::uint64_t refused_ = 0;
   std::vector<std::uint32_t> free_;  // the loop's
 };
 

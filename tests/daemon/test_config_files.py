@@ -228,7 +228,8 @@ class Usage(RelayCase):
             ["--log-level", "loud"],
             ["--workers", "257"],
             ["--script"],
-            ["pub", "--multicast", "tag", "x"],
+            ["pub", "--multicast", "one", "--unicast", "two", "x"],
+            ["pub", "--timeout", "5", "x"],
             ["sub", "--count", "0"],
             ["sub", "--json", "--raw"],
         ):

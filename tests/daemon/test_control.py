@@ -527,10 +527,14 @@ class Drain(ControlCase):
         relay.close_peers()
         self.assertEqual(relay.wait(), 0)
 
-    def test_a_signal_still_ends_it_at_once(self):
+    def test_the_second_signal_still_ends_it_at_once(self):
+        """The first is what a supervisor sends that knows nothing of the drain."""
         relay = self.start(drain="60s", send_buffer="4KiB")
         self.stalled(relay)
         self.assertEqual(relay.control("drain"), [b"ok"])
+        relay.signal(signal.SIGTERM)
+        relay.wait_log("signal 15: draining already")
+        self.assertEqual(relay.status()["state"], "draining")
         relay.signal(signal.SIGTERM)
         self.assertEqual(relay.wait(), 1)
 

@@ -67,7 +67,7 @@ Face EachFace() {
 
 TEST_CASE("resume: numbers and decimal strings name the request") {
   const Face face = EachFace();
-  const std::string index = GENERATE(as<std::string>{}, "3", "'3'", "'0003'", "0x3");
+  const std::string index = GENERATE(as<std::string>{}, "3", "'3'", "'0003'", "0x3", "6 / 2");
   const std::string label =
       GENERATE(as<std::string>{}, "4000000000", "'4000000000'", "'0004000000000'", "0xee6b2800",
                "('x4000000000y'):match('%d+')");
@@ -107,8 +107,6 @@ TEST_CASE("resume: what is no number of a request names none") {
       {"18446744073709551619", "4000000000"},
       {"3.5", "4000000000"},
       {"3", "4000000000.5"},
-      {"3.0", "4000000000"},
-      {"3", "4e9"},
       {"3", "1e300"},
       {"0/0", "4000000000"},
       {"1/0", "4000000000"},
