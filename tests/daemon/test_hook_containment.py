@@ -195,7 +195,7 @@ class Memory(ContainmentCase):
         # Half of it at once, which takes all for a moment.
         big = {"big": "local s = ('x'):rep(7 << 19)"}
         relay = self.start(
-            lua=WILD % table_of({**BOMBS, **big}), hook={"timeout": "300ms", "memory": "8MiB"}
+            lua=WILD % table_of({**BOMBS, **big}), hook={"timeout": f"{patience(300)}ms", "memory": "8MiB"}
         )
         subscriber = relay.subscriber()
         self.expect_answers(subscriber)
