@@ -1,7 +1,10 @@
 """systemd: readiness over NOTIFY_SOCKET, and sockets passed in by name."""
 
+import configparser
 import fcntl
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +13,7 @@ import unittest
 
 from relay import KIB, Relay, RelayCase, StartFailed, Subscriber, parse_address, patience, scaled
 
+UNITS = pathlib.Path(__file__).resolve().parents[2] / "systemd"
 HAS_SYSTEMD = os.environ.get("EVRELAY_SYSTEMD", "1") == "1"
 
 
@@ -138,6 +142,43 @@ def unix_listener(path):
     sock.bind(path)
     sock.listen(1000)
     return sock
+
+
+class Units(RelayCase):
+    def installed(self):
+        """The units as they are installed, in a folder of their own."""
+        folder = pathlib.Path(self.directory())
+        for unit in UNITS.glob("*.socket"):
+            shutil.copy(unit, folder)
+        text = (UNITS / "evrelay.service.in").read_text(encoding="utf-8")
+        text = text.replace("@bindir@", "/usr/bin").replace("@configdir@", "/etc/evrelay")
+        self.assertNotIn("dir@", text)
+        (folder / "evrelay.service").write_text(text, encoding="utf-8")
+        return folder
+
+    def test_the_sockets_have_the_names_that_the_relay_looks_for(self):
+        units = {}
+        for path in UNITS.glob("*.socket"):
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.optionxform = str
+            unit.read(path)
+            units[unit["Socket"]["FileDescriptorName"]] = dict(unit["Socket"])
+        self.assertEqual(set(units), {"subscriber", "producer"})
+        self.assertEqual(units["subscriber"]["ListenStream"], "127.0.0.1:8448")
+        self.assertEqual(units["producer"]["ListenStream"], "/run/evrelay/producer.sock")
+        self.assertEqual(units["producer"]["SocketMode"], "0660")
+        self.assertEqual(units["producer"]["Service"], "evrelay.service")
+
+    @unittest.skipIf(shutil.which("systemd-analyze") is None, "there is no systemd-analyze")
+    def test_bar_21_the_sandbox_is_tight(self):
+        """RELIABILITY bar 21: an exposure of at most 1.5 (that of a bare unit is 9.6)."""
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15",
+             str(self.installed() / "evrelay.service")],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=patience(20),
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout)
 
 
 @unittest.skipUnless(HAS_SYSTEMD, "built without libsystemd")
