@@ -599,11 +599,15 @@ class Relay:
         return os.listdir(f"/proc/{self.pid}/task")
 
     def worker_thread(self, index):
-        """The thread of a worker; there is none before there has been a script."""
-        for thread in self.threads():
-            with open(f"/proc/{self.pid}/task/{thread}/comm", encoding="ascii") as file:
-                if file.read().strip() == f"evrelay-hook/{index}":
-                    return int(thread)
+        """The thread of a worker; there is none before there has been a script. It gives itself its
+        name when it first runs."""
+        deadline = time.monotonic() + patience(10)
+        while time.monotonic() < deadline:
+            for thread in self.threads():
+                with open(f"/proc/{self.pid}/task/{thread}/comm", encoding="ascii") as file:
+                    if file.read().strip() == f"evrelay-hook/{index}":
+                        return int(thread)
+            self.status()
         raise AssertionError(f"there is no worker {index}")
 
     @contextlib.contextmanager
