@@ -116,11 +116,12 @@ class Producer final : public ListHook<AllProducersTag>,
   FrameReader reader_;
   std::string rest_;  // was read, and waits until answers have been read
   std::unordered_map<std::uint32_t, std::uint32_t> suspended_;  // index → label
-  std::string answers_;                                         // whole list frames
-  std::size_t answers_sent_ = 0;                                // bytes of answers_
-  bool blocked_ = false;                                        // the socket takes no more answers
-  bool ended_ = false;                                          // its EOF has been read
-  bool gone_ = false;                                           // the connection broke
+
+  std::string answers_;           // whole list frames
+  std::size_t answers_sent_ = 0;  // bytes of answers_
+  bool blocked_ = false;          // the socket takes no more answers
+  bool ended_ = false;            // its EOF has been read
+  bool gone_ = false;             // the connection broke
   bool closing_ = false;
 };
 

@@ -18,6 +18,13 @@ std::uint32_t RandomBits() {
 }  // namespace
 
 SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point deadline) {
+  // A system call, so not under the lock. Labels change on this thread only.
+  const std::uint32_t last = free_.empty() ? 0 : slots_[free_.back()].label;
+  std::uint32_t label;
+  do {
+    label = RandomBits();
+  } while (label == 0 || label == last);
+
   const std::lock_guard lock(mutex_);
   if (free_.empty()) {
     free_.push_back(static_cast<std::uint32_t>(slots_.size()));
@@ -25,10 +32,6 @@ SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point dead
   }
   const std::uint32_t index = free_.back();
   Slot& slot = slots_[index];
-  std::uint32_t label;
-  do {
-    label = RandomBits();
-  } while (label == 0 || label == slot.label);
   deadlines_.emplace(deadline, index);
   free_.pop_back();
   slot = {Slot::State::kWaiting, false, label, &requester, deadline};
