@@ -228,6 +228,7 @@ class Close(ControlCase):
         self.assert_error(relay.control("close", "0"), "no-connection", "conidx 0")
         # The number is free.
         relay.subscriber()
+        relay.wait_handled()
         self.assertEqual(self.client(relay, 0)["state"], "live")
 
     def test_what_it_has_sent_is_handled(self):
