@@ -392,7 +392,10 @@ std::variant<CommandLine, CliExit> ParseCommandLine(int argc, const char* const*
 }
 
 void ApplyFlags(const ServeOptions& flags, Config& config) {
-  if (!flags.bind_addr.empty()) config.bind_addr = flags.bind_addr;
+  if (!flags.bind_addr.empty()) {
+    config.bind_addr.clear();
+    for (const std::string& addr : flags.bind_addr) config.bind_addr.push_back({addr, {}, {}});
+  }
   if (flags.workers) config.workers = *flags.workers;
   if (flags.producer_socket) config.producer.socket = *flags.producer_socket;
   if (flags.script) config.script = *flags.script;

@@ -151,6 +151,15 @@ std::string BindAddressError(std::string_view text) {
   return PortError(text, text.substr(colon + 1));
 }
 
+std::string ListenerError(const ListenConfig& listener) {
+  if (listener.addr.empty()) return "no addr; give an address such as 127.0.0.1:8448";
+  if (listener.addr.starts_with(kUnixPrefix) && !listener.allow.empty()) {
+    return "allow is for IP addresses, " + Quoted(listener.addr) +
+           " has none; leave it out, the directory's mode says who may connect";
+  }
+  return {};
+}
+
 std::vector<std::string> CheckConfig(const Config& config) {
   std::vector<std::string> errors;
   // Every Unix socket needs a path of its own.
@@ -166,7 +175,7 @@ std::vector<std::string> CheckConfig(const Config& config) {
     sockets.emplace_back("control.socket", std::move(control));
   }
   std::set<std::string_view> seen;
-  for (const std::string& address : config.bind_addr) {
+  for (const auto& [address, allow, tls] : config.bind_addr) {
     const std::string error = BindAddressError(address);
     if (!error.empty()) {
       errors.push_back("bind_addr: " + error);

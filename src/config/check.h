@@ -24,6 +24,9 @@ std::vector<std::string> CheckConfig(const Config& config);
 // syntax: names are not resolved. The file and --bind-addr are held to the same rule.
 std::string BindAddressError(std::string_view text);
 
+// What is wrong with a listener whose values are each possible; empty: nothing.
+std::string ListenerError(const ListenConfig& listener);
+
 // What is wrong with the path of a Unix socket, and what would be right; empty: nothing.
 std::string SocketPathError(std::string_view path);
 

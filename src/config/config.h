@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -32,6 +33,37 @@ struct AllowRule {
   std::vector<std::string> verbs;  // empty: all
 
   friend bool operator==(const AllowRule&, const AllowRule&) = default;
+};
+
+// IP addresses that begin with the same bits.
+struct Network {
+  bool ipv6 = false;
+  std::uint8_t bits = 0;  // 0 to 32, or to 128
+  std::array<unsigned char, 16>
+      ip{};  // network byte order, 0 after `bits`; IPv4 has the first four
+
+  friend bool operator==(const Network&, const Network&) = default;
+};
+
+enum class TlsVersion : std::uint8_t { k12, k13 };
+
+// Paths of PEM files.
+struct TlsConfig {
+  std::string cert;       // the certificate, and what leads to its root
+  std::string key;        // its private key
+  std::string client_ca;  // who signs subscribers' certificates; empty: none are asked for
+  TlsVersion min = TlsVersion::k12;
+
+  friend bool operator==(const TlsConfig&, const TlsConfig&) = default;
+};
+
+// A listener of the subscriber port.
+struct ListenConfig {
+  std::string addr;            // HOST:PORT, [IPV6]:PORT or unix:/path
+  std::vector<Network> allow;  // empty: everyone
+  std::optional<TlsConfig> tls;
+
+  friend bool operator==(const ListenConfig&, const ListenConfig&) = default;
 };
 
 struct ProducerConfig {
@@ -71,15 +103,18 @@ struct LogConfig {
 };
 
 struct Config {
-  std::vector<std::string> bind_addr{"127.0.0.1:8448"};
+  std::vector<ListenConfig> bind_addr{{"127.0.0.1:8448", {}, {}}};
   std::uint32_t workers = 1;  // threads that run hooks
   std::uint32_t max_clients = 1024;
+  std::uint32_t max_clients_per_ip = 0;  // 0: no limit
+  std::uint32_t accept_rate = 0;         // subscribers let in a second; 0: no limit
   bool netstring_format = true;
   BadFrame bad_frame = BadFrame::kClose;
-  std::uint32_t max_message = 64 * kKiB;     // bytes, one message from a subscriber
-  std::uint32_t max_event = 1 * kMiB;        // bytes, one event from a producer
-  std::optional<std::uint32_t> send_buffer;  // bytes of SO_SNDBUF; none: auto
-  std::string script;                        // path of the hook; empty: none
+  std::uint32_t max_message = 64 * kKiB;            // bytes, one message from a subscriber
+  std::uint32_t max_event = 1 * kMiB;               // bytes, one event from a producer
+  std::chrono::milliseconds frame_timeout{10'000};  // from the first to the last byte of one frame
+  std::optional<std::uint32_t> send_buffer;         // bytes of SO_SNDBUF; none: auto
+  std::string script;                               // path of the hook; empty: none
   std::string event_callback;  // Lua function for events without an event_route; empty: none
   HookConfig hook;
   ProducerConfig producer;

@@ -38,17 +38,19 @@ std::vector<std::string> Names(const std::vector<Key>& keys) {
 }
 
 constexpr char kAddresses[] =
-    R"(HOST:PORT, "[IPV6]:PORT" (with the quotes), unix:/path, or a list of these)";
+    R"(HOST:PORT, "[IPV6]:PORT" (with the quotes), unix:/path, a map {addr: ...}, or a list of these)";
+constexpr char kAddress[] = R"(HOST:PORT, "[IPV6]:PORT" (with the quotes) or unix:/path)";
 
-// Adds one address to `to`.
-std::string ReadAddress(const TreeNode& node, std::vector<std::string>& to) {
-  std::string error = ScalarError(node, kAddresses);
+// Reads the address of a listener that is not among `others`.
+std::string ReadAddress(const TreeNode& node, const char* right,
+                        const std::vector<ListenConfig>& others, std::string& to) {
+  std::string error = ScalarError(node, right);
   if (error.empty()) error = BindAddressError(node.text);
   if (!error.empty()) return error;
-  if (std::ranges::find(to, node.text) != to.end()) {
+  if (std::ranges::find(others, node.text, &ListenConfig::addr) != others.end()) {
     return Quoted(node.text) + " is given twice; give it once";
   }
-  to.push_back(node.text);
+  to = node.text;
   return {};
 }
 
@@ -91,14 +93,17 @@ class Reader {
  private:
   std::vector<Key> Keys(Config& c) {
     return {
-        {"bind_addr", [&](const TreeNode& node) { return ReadAddresses(node, c.bind_addr); }},
+        {"bind_addr", [&](const TreeNode& node) { return ReadListeners(node, c.bind_addr); }},
         {"workers", NumberInto(c.workers, 0, kMaxWorkers)},
         {"max_clients", NumberInto(c.max_clients, 1, 1'000'000)},
+        {"max_clients_per_ip", NumberInto(c.max_clients_per_ip, 0, 1'000'000)},
+        {"accept_rate", NumberInto(c.accept_rate, 0, 1'000'000)},
         {"netstring_format", BoolInto(c.netstring_format)},
         {"bad_frame",
          ChoiceInto(c.bad_frame, {{"close", BadFrame::kClose}, {"discard", BadFrame::kDiscard}})},
         {"max_message", SizeInto(c.max_message, 1, kGiB)},
         {"max_event", SizeInto(c.max_event, 1, kGiB)},
+        {"frame_timeout", TimeInto(c.frame_timeout, milliseconds(1))},
         {"send_buffer", SizeOrAutoInto(c.send_buffer, 4 * kKiB, kGiB)},
         {"script", FileInto(c.script)},
         {"event_callback", LuaNameInto(c.event_callback)},
@@ -224,13 +229,71 @@ class Reader {
     return text + "known here: " + Joined(Names(keys), ", ");
   }
 
-  std::string ReadAddresses(const TreeNode& node, std::vector<std::string>& to) {
+  std::string ReadListeners(const TreeNode& node, std::vector<ListenConfig>& to) {
     to.clear();
-    if (node.kind != TreeNode::Kind::kList) return ReadAddress(node, to);
+    if (node.kind != TreeNode::Kind::kList) return ReadListener(node, kAddresses, to);
     if (node.items.empty()) return std::string("an empty list; give ") + kAddresses;
     for (const TreeNode* entry : node.items) {
-      Read(*entry, "bind_addr", [&](const TreeNode& n) { return ReadAddress(n, to); });
+      Read(*entry, "bind_addr", [&](const TreeNode& n) { return ReadListener(n, kAddresses, to); });
     }
+    return {};
+  }
+
+  // Adds one listener to `to`: an address, or a map that says more.
+  std::string ReadListener(const TreeNode& node, const char* right, std::vector<ListenConfig>& to) {
+    ListenConfig listener;
+    std::string error;
+    // [::1]:8448 without quotes is a map as well, of a list.
+    const bool map = node.kind == TreeNode::Kind::kMap &&
+                     (node.items.empty() || node.items[0]->kind == TreeNode::Kind::kScalar);
+    if (map) {
+      const std::size_t errors_before = errors_.size();
+      ReadMap(node, "bind_addr.",
+              {
+                  {"addr",
+                   [&](const TreeNode& n) { return ReadAddress(n, kAddress, to, listener.addr); }},
+                  {"allow", [&](const TreeNode& n) { return ReadNetworks(n, listener.allow); }},
+                  {"tls", [&](const TreeNode& n) { return ReadTls(n, listener.tls); }},
+              });
+      if (errors_.size() > errors_before) return {};
+      error = ListenerError(listener);
+    } else {
+      error = ReadAddress(node, right, to, listener.addr);
+    }
+    if (error.empty()) to.push_back(std::move(listener));
+    return error;
+  }
+
+  std::string ReadNetworks(const TreeNode& node, std::vector<Network>& to) {
+    if (node.kind != TreeNode::Kind::kList) {
+      return Found(node) + "; give a list of networks such as [10.0.0.0/8], or leave it out";
+    }
+    // An empty list reads like "nobody"; it would mean everyone.
+    if (node.items.empty()) {
+      return "an empty list; give networks such as [10.0.0.0/8], or leave it out for everyone";
+    }
+    for (const TreeNode* entry : node.items) {
+      Read(*entry, "bind_addr.allow", NetworkInto(to.emplace_back()));
+    }
+    return {};
+  }
+
+  std::string ReadTls(const TreeNode& node, std::optional<TlsConfig>& to) {
+    if (node.kind != TreeNode::Kind::kMap) {
+      return Found(node) + "; give a map such as {cert: FILE, key: FILE}";
+    }
+    const std::size_t errors_before = errors_.size();
+    TlsConfig& tls = to.emplace();
+    ReadMap(node, "bind_addr.tls.",
+            {
+                {"cert", FileInto(tls.cert)},
+                {"key", FileInto(tls.key)},
+                {"client_ca", FileInto(tls.client_ca)},
+                {"min", ChoiceInto(tls.min, {{"1.2", TlsVersion::k12}, {"1.3", TlsVersion::k13}})},
+            });
+    if (errors_.size() > errors_before) return {};
+    if (tls.cert.empty()) return "no cert; give the PEM file of the certificate";
+    if (tls.key.empty()) return "no key; give the PEM file of the certificate's private key";
     return {};
   }
 

@@ -1,9 +1,11 @@
 #include "config/values.h"
 
+#include <arpa/inet.h>
 #include <grp.h>
 #include <pwd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <span>
@@ -289,6 +291,57 @@ ReadValue FileInto(std::string& to) {
     std::string error = ScalarError(node, "the path of a file");
     if (error.empty()) to = node.text;
     return error;
+  };
+}
+
+namespace {
+
+// Sets the bits of `network` after its prefix to 0. True: they were 0 before.
+bool Mask(Network& network) {
+  const Network before = network;
+  for (std::size_t i = 0; i < network.ip.size(); ++i) {
+    const std::size_t kept = std::clamp<std::size_t>(network.bits, i * 8, i * 8 + 8) - i * 8;
+    network.ip[i] &= static_cast<unsigned char>(0xff00 >> kept);
+  }
+  return network == before;
+}
+
+std::string ToText(const Network& network) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  inet_ntop(network.ipv6 ? AF_INET6 : AF_INET, network.ip.data(), text.data(), text.size());
+  return std::string(text.data()) + "/" + std::to_string(network.bits);
+}
+
+}  // namespace
+
+ReadValue NetworkInto(Network& to) {
+  return [&to](const TreeNode& node) {
+    std::string error = ScalarError(node, "a network such as 10.0.0.0/8");
+    if (!error.empty()) return error;
+    const std::size_t slash = node.text.find('/');
+    const std::string ip = node.text.substr(0, slash);
+    to = Network();
+    to.ipv6 = inet_pton(AF_INET6, ip.c_str(), to.ip.data()) == 1;
+    if (!to.ipv6 && inet_pton(AF_INET, ip.c_str(), to.ip.data()) != 1) {
+      return Quoted(node.text) + " is no network; give one such as 10.0.0.0/8 or 2001:db8::/32";
+    }
+    const unsigned max = to.ipv6 ? 128 : 32;
+    unsigned bits = max;
+    if (slash != std::string::npos) {
+      const char* begin = node.text.data() + slash + 1;
+      const char* end = node.text.data() + node.text.size();
+      const auto [at, failure] = std::from_chars(begin, end, bits);
+      if (failure != std::errc() || at != end || bits > max) {
+        return Quoted(node.text) + " has no valid prefix length; give one from /0 to /" +
+               std::to_string(max);
+      }
+    }
+    to.bits = static_cast<std::uint8_t>(bits);
+    if (!Mask(to)) {
+      return Quoted(node.text) + " has bits after its prefix; give " + ToText(to) +
+             ", or the address alone";
+    }
+    return std::string();
   };
 }
 

@@ -59,6 +59,9 @@ ReadValue LogTargetInto(std::string& to);
 // The path of a file, relative to the working directory or absolute, or nothing, which is empty.
 ReadValue FileInto(std::string& to);
 
+// "10.0.0.0/8", "2001:db8::/32", or one address.
+ReadValue NetworkInto(Network& to);
+
 // The name of a Lua function, or nothing, which is empty.
 ReadValue LuaNameInto(std::string& to);
 

@@ -42,11 +42,15 @@ class IoEvent {
   // Watches exactly `events` from now on; 0 stops.
   void Watch(unsigned events) {
     if (events == watched()) return;
+    const auto pending = static_cast<unsigned>(ev_clear_pending(loop_->raw(), &watcher_)) & events;
     ev_io_stop(loop_->raw(), &watcher_);
     ev_io_modify(&watcher_, static_cast<int>(events));
     if (events != 0) ev_io_start(loop_->raw(), &watcher_);
+    if (pending != 0) Feed(pending);
   }
   void Add(unsigned events) { Watch(watched() | events); }
+  // Calls the handler with `events` in this turn or the next, as if the descriptor were ready.
+  void Feed(unsigned events) { ev_feed_event(loop_->raw(), &watcher_, static_cast<int>(events)); }
   void Remove(unsigned events) { Watch(watched() & ~events); }
 
  private:

@@ -54,13 +54,14 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(DropReaso
 
 // Why a connection was turned away at the door.
 enum class RefuseReason : std::uint8_t {
-  kFull,     // max_clients or producer.max_connections
-  kNoFiles,  // the process's or the system's file descriptors are used up
+  kFull,        // max_clients or producer.max_connections
+  kNoFiles,     // the process's or the system's file descriptors are used up
+  kNotAllowed,  // its address is not in its listener's `allow`
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
-    kRefuseReasonNames{"full", "no-files"};
+    kRefuseReasonNames{"full", "no-files", "not-allowed"};
 
 // What a producer can ask for, in the words of the wire; also those of producer.allow's `verbs`.
 enum class Verb : std::uint8_t {

@@ -97,6 +97,14 @@ bool SocketAddress::loopback() const {
   return ip_.back() == 1 && std::all_of(ip_.begin(), ip_.end() - 1, [](auto b) { return b == 0; });
 }
 
+bool SocketAddress::Within(const Network& network) const {
+  if (family_ != (network.ipv6 ? AF_INET6 : AF_INET)) return false;
+  const std::size_t bytes = network.bits / 8;
+  if (std::memcmp(ip_.data(), network.ip.data(), bytes) != 0) return false;
+  const unsigned rest = network.bits % 8;
+  return rest == 0 || (ip_[bytes] ^ network.ip[bytes]) >> (8 - rest) == 0;
+}
+
 std::string BindAddress::ToString() const {
   if (is_unix()) return "unix:" + unix_path;
   const bool brackets = host.find(':') != host.npos;

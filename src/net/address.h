@@ -14,6 +14,8 @@
 #include <string>
 #include <string_view>
 
+#include "config/config.h"
+
 namespace evrelay {
 
 // The longest path that fits into a Unix socket's address together with its final NUL.
@@ -33,6 +35,7 @@ class SocketAddress {
   std::string ToString() const;                 // "127.0.0.1:4711", "[::1]:4711", "unix"
   bool loopback() const;                        // 127.0.0.0/8 or ::1; Unix is not
   bool is_unix() const { return family_ == AF_UNIX; }
+  bool Within(const Network& network) const;
 
   friend bool operator==(const SocketAddress&, const SocketAddress&) = default;
 

@@ -66,17 +66,6 @@ bool MachineLacks(const addrinfo& info, int error) {
   return info.ai_family == AF_INET6 && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL);
 }
 
-std::string NameOf(int fd) {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof storage;
-  auto* address = reinterpret_cast<sockaddr*>(&storage);
-  if (getsockname(fd, address, &size) != 0) Throw(errno, "getsockname");
-  if (storage.ss_family != AF_UNIX) return SocketAddress::FromSockaddr(address, size).ToString();
-  sockaddr_un local;
-  std::memcpy(&local, &storage, sizeof local);
-  return "unix:" + std::string(local.sun_path, strnlen(local.sun_path, sizeof local.sun_path));
-}
-
 // The connection broke before it was accepted; it is out of the queue.
 bool IsPeerGone(int error) {
   switch (error) {
@@ -105,6 +94,17 @@ UniqueFd OpenSpare() { return UniqueFd(eventfd(0, EFD_CLOEXEC)); }
 
 }  // namespace
 
+std::string ListeningName(int fd) {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  auto* address = reinterpret_cast<sockaddr*>(&storage);
+  if (getsockname(fd, address, &size) != 0) Throw(errno, "getsockname");
+  if (storage.ss_family != AF_UNIX) return SocketAddress::FromSockaddr(address, size).ToString();
+  sockaddr_un local;
+  std::memcpy(&local, &storage, sizeof local);
+  return "unix:" + std::string(local.sun_path, strnlen(local.sun_path, sizeof local.sun_path));
+}
+
 std::vector<UniqueFd> OpenTcpListeners(const BindAddress& address) {
   const AddrInfo found = Resolve(address);
   std::vector<UniqueFd> out;
@@ -132,7 +132,7 @@ Listener::Listener(Loop& loop, UniqueFd listening, Handler& handler, std::string
     : fd_(std::move(listening)),
       spare_(OpenSpare()),
       handler_(handler),
-      name_(name.empty() ? NameOf(fd_.get()) : std::move(name)),
+      name_(name.empty() ? ListeningName(fd_.get()) : std::move(name)),
       event_(loop, fd_.get(), IoEvent::To<&Listener::OnReady>(this)),
       resume_(loop, TimerEvent::To<&Listener::Resume>(this)) {
   SetNonBlocking(fd_.get());

@@ -35,6 +35,10 @@ class AddressInUse : public std::system_error {
 // paths.
 std::vector<UniqueFd> OpenTcpListeners(const BindAddress& address);
 
+// "127.0.0.1:8448", with the real port, or "unix:/path", of a bound socket. Throws
+// std::system_error.
+std::string ListeningName(int fd);
+
 // Accepts in batches while it exists and hands every connection to its handler. Lives on the loop
 // thread.
 //

@@ -4,7 +4,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -36,15 +35,12 @@ CloseReason ReasonOf(netstring::Error error) {
 
 }  // namespace
 
-Subscriber::Subscriber(SubscriberContext& context, UniqueFd fd, const SocketAddress& peer)
+Subscriber::Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
+                       const SocketAddress& peer)
     : context_(context),
-      event_(context.loop, fd.Release(), IoEvent::To<&Subscriber::OnReady>(this)),
+      transport_(std::move(transport)),
+      event_(context.loop, transport_->fd(), IoEvent::To<&Subscriber::OnReady>(this)),
       peer_(peer) {}
-
-Subscriber::~Subscriber() {
-  event_.Watch(0);
-  close(event_.fd());
-}
 
 Origin Subscriber::origin() const { return {id(), peer_.host(), peer_.port()}; }
 
@@ -64,25 +60,16 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
   std::array<iovec, 32> pieces;
   std::size_t total = 0;
   while (true) {
-    msghdr message{};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = outbox().Gather(log, pieces.data(), pieces.size());
+    const std::size_t count = outbox().Gather(log, pieces.data(), pieces.size());
     std::size_t due = 0;
-    for (std::size_t i = 0; i < message.msg_iovlen; ++i) due += pieces[i].iov_len;
-    ssize_t sent = 0;
+    for (std::size_t i = 0; i < count; ++i) due += pieces[i].iov_len;
+    std::size_t bytes = 0;
     if (due != 0) {
       ++context_.counters.loop.sends;
-      do {
-        sent = sendmsg(event_.fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-      } while (sent < 0 && errno == EINTR);
-      if (sent < 0) {
-        if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
-          return {SendResult::kBroken, total};
-        }
-        sent = 0;
-      }
+      const Transport::Sent sent = transport_->Send(pieces.data(), count);
+      if (sent.broken) return {SendResult::kBroken, total};
+      bytes = sent.bytes;
     }
-    const auto bytes = static_cast<std::size_t>(sent);
     total += bytes;
     const Outbox::Consumed consumed = outbox().Consume(log, bytes);
     context_.counters.deliveries.written += consumed.written;
@@ -112,6 +99,7 @@ void Subscriber::WatchInput() {
   const bool full = unhandled_ > kMaxUnhandled || unhandled_bytes_ > kMaxUnhandledBytes;
   if (lingering_ || (reading_ && !full)) {
     event_.Add(IoEvent::kRead);
+    if (transport_->holds_input()) event_.Feed(IoEvent::kRead);
   } else {
     event_.Remove(IoEvent::kRead);
   }
@@ -125,7 +113,7 @@ void Subscriber::OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept
 
 bool Subscriber::Linger() noexcept {
   const bool delivered = Delivered();
-  if (shutdown(event_.fd(), SHUT_WR) != 0 || ended_) return false;
+  if (!transport_->EndSending() || ended_) return false;
   // What a peer says to a closed socket is answered by a reset, which takes along what it has not
   // received yet. One that only listens and has it all need not be waited for.
   char byte;
@@ -154,23 +142,26 @@ void Subscriber::OnReady(unsigned ready) noexcept {
 
 Subscriber::After Subscriber::OnReadable() {
   std::string& scratch = context_.scratch;
-  const ssize_t n = recv(event_.fd(), scratch.data(), scratch.size(), MSG_DONTWAIT);
-  if (n < 0) {
-    if (errno == EAGAIN || errno == EINTR) return After::kStays;
-    context_.hub.OnGone(*this, CloseReason::kReset);
-    return After::kGone;
-  }
-  if (n == 0) {
-    ended_ = true;
-    if (lingering_) {
-      context_.hub.OnGone(*this, CloseReason::kEof);
+  const Transport::Received received = transport_->Receive(scratch.data(), scratch.size());
+  switch (received.status) {
+    case Transport::Status::kAgain:
+      return After::kStays;
+    case Transport::Status::kBroken:
+      context_.hub.OnGone(*this, CloseReason::kReset);
       return After::kGone;
-    }
-    context_.hub.End(*this, ReasonOf(reader_.Finish()));
-    return After::kStays;
+    case Transport::Status::kEnd:
+      ended_ = true;
+      if (lingering_) {
+        context_.hub.OnGone(*this, CloseReason::kEof);
+        return After::kGone;
+      }
+      context_.hub.End(*this, ReasonOf(reader_.Finish()));
+      return After::kStays;
+    case Transport::Status::kSome:
+      break;
   }
   talked_ = true;
-  if (!lingering_) OnChunk({scratch.data(), static_cast<std::size_t>(n)});
+  if (!lingering_) OnChunk({scratch.data(), received.bytes});
   return After::kStays;
 }
 

@@ -9,6 +9,7 @@
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,9 +20,9 @@
 #include "event/loop.h"
 #include "metrics/counters.h"
 #include "net/address.h"
+#include "net/transport.h"
 #include "relay/connection.h"
 #include "relay/hub.h"
-#include "util/unique_fd.h"
 #include "worker/worker_pool.h"
 
 namespace evrelay {
@@ -43,9 +44,8 @@ class Subscriber final : public Connection {
   static constexpr std::uint32_t kMaxUnhandled = 1024;
   static constexpr std::uint64_t kMaxUnhandledBytes = 256 * kKiB;
 
-  // `fd` is a connected, non-blocking stream socket.
-  Subscriber(SubscriberContext& context, UniqueFd fd, const SocketAddress& peer);
-  ~Subscriber() override;
+  Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
+             const SocketAddress& peer);
 
   bool AnnounceNew() noexcept override;
   bool AnnounceClosed(CloseReason reason) noexcept override;
@@ -73,7 +73,8 @@ class Subscriber final : public Connection {
   Origin origin() const;
 
   SubscriberContext& context_;
-  IoEvent event_;  // its descriptor is owned: closed by the destructor, after the watch has ended
+  const std::unique_ptr<Transport> transport_;
+  IoEvent event_;
   SocketAddress peer_;
   bool announced_ = false;       // the script knows it
   bool reading_ = false;         // its messages are wanted

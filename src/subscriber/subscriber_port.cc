@@ -21,42 +21,67 @@ constexpr std::uint32_t kLocalSendBuffer = 256 * 1024;
 // Who may open a subscriber socket: the port has no other access rule, as on loopback.
 constexpr mode_t kUnixListenerMode = 0666;
 
+BindAddress Parsed(const ListenConfig& listen) {
+  std::string error;
+  std::optional<BindAddress> address = ParseBindAddress(listen.addr, error);
+  if (!address) throw std::runtime_error("bind_addr: " + error);
+  return std::move(*address);
+}
+
+// What bind_addr says of a socket that came bound, by its address. One that it does not mention
+// must not be open to everyone only because of a slip of the pen.
+ListenConfig ConfigOf(const std::string& name, const Config& config) {
+  bool restricted = false;
+  for (const ListenConfig& listen : config.bind_addr) {
+    if (Parsed(listen).ToString() == name) return listen;
+    restricted = restricted || !listen.allow.empty() || listen.tls;
+  }
+  if (!restricted) return {name, {}, {}};
+  throw std::runtime_error("the socket " + name +
+                           " that systemd holds is not in bind_addr, which has entries with allow "
+                           "or tls; give it an entry of its own there");
+}
+
 }  // namespace
 
 SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
                                Counters& counters, std::vector<UniqueFd> activated)
     : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')} {
-  Listener::Handler& handler = *this;
-  for (UniqueFd& fd : activated) listeners_.emplace_back(loop, std::move(fd), handler);
-  if (!listeners_.empty()) return;
+  for (UniqueFd& fd : activated) {
+    const std::string name = ListeningName(fd.get());
+    Open(std::move(fd), {}, ConfigOf(name, config));
+  }
+  if (!doors_.empty()) return;
 
-  for (const std::string& text : config.bind_addr) {
-    std::string error;
-    const std::optional<BindAddress> address = ParseBindAddress(text, error);
-    if (!address) throw std::runtime_error("bind_addr: " + error);
-    if (address->is_unix()) {
+  for (const ListenConfig& listen : config.bind_addr) {
+    const BindAddress address = Parsed(listen);
+    if (address.is_unix()) {
       UnixSocketPath& path = paths_.emplace_back(
-          UnixSocketOptions{address->unix_path, kUnixListenerMode, std::nullopt, std::nullopt});
-      listeners_.emplace_back(loop, path.TakeListener(), handler, "unix:" + address->unix_path);
+          UnixSocketOptions{address.unix_path, kUnixListenerMode, std::nullopt, std::nullopt});
+      Open(path.TakeListener(), listen.addr, listen);
     } else {
-      for (UniqueFd& fd : OpenTcpListeners(*address)) {
-        listeners_.emplace_back(loop, std::move(fd), handler);
-      }
+      for (UniqueFd& fd : OpenTcpListeners(address)) Open(std::move(fd), {}, listen);
     }
   }
 }
 
+void SubscriberPort::Open(UniqueFd listening, std::string name, ListenConfig config) {
+  Door::Handler& handler = *this;
+  doors_.emplace_back(context_.loop, std::move(listening), std::move(name), std::move(config),
+                      context_.counters, handler);
+}
+
 void SubscriberPort::Stop() {
-  for (Listener& listener : listeners_) listener.Stop();
+  for (Door& door : doors_) door.listener().Stop();
 }
 
 std::vector<std::string> SubscriberPort::names() const {
   std::vector<std::string> names;
-  for (const Listener& listener : listeners_) names.push_back(listener.name());
+  for (const Door& door : doors_) names.push_back(door.name());
   return names;
 }
 
-void SubscriberPort::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
+void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& peer) noexcept {
   if (context_.hub.places() >= context_.config.max_clients) {
     ++context_.counters.subscribers.refused[RefuseReason::kFull];
     static LogLimit limit;
@@ -73,13 +98,9 @@ void SubscriberPort::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
   } else if (peer.is_unix() || peer.loopback()) {
     SetSendBuffer(fd.get(), kLocalSendBuffer);
   }
-  const Connection& connection =
-      context_.hub.Add(std::make_unique<Subscriber>(context_, std::move(fd), peer));
+  const Connection& connection = context_.hub.Add(std::make_unique<Subscriber>(
+      context_, std::make_unique<PlainTransport>(std::move(fd)), peer));
   LogDebug(kLogger, "subscriber {} has conidx {}", connection.Peer(), connection.id().conidx);
-}
-
-void SubscriberPort::OnAcceptShed() noexcept {
-  ++context_.counters.subscribers.refused[RefuseReason::kNoFiles];
 }
 
 }  // namespace evrelay

@@ -9,16 +9,17 @@
 #include <string>
 #include <vector>
 
-#include "net/listener.h"
 #include "net/unix_socket.h"
+#include "subscriber/door.h"
 #include "subscriber/subscriber.h"
 
 namespace evrelay {
 
-class SubscriberPort final : private Listener::Handler {
+class SubscriberPort final : private Door::Handler {
  public:
-  // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any.
-  // Throws AddressInUse or std::system_error; then nothing stays bound.
+  // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any;
+  // each then has what bind_addr says of its address. Throws AddressInUse, std::system_error or
+  // std::runtime_error; then nothing stays bound.
   SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
                  Counters& counters, std::vector<UniqueFd> activated);
 
@@ -29,12 +30,12 @@ class SubscriberPort final : private Listener::Handler {
   std::vector<std::string> names() const;
 
  private:
-  void OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept override;
-  void OnAcceptShed() noexcept override;
+  void OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept override;
+  void Open(UniqueFd listening, std::string name, ListenConfig config);
 
   SubscriberContext context_;
   std::deque<UnixSocketPath> paths_;
-  std::deque<Listener> listeners_;
+  std::deque<Door> doors_;
 };
 
 }  // namespace evrelay

@@ -61,13 +61,13 @@ void Peer::CloseWithReset() {
 }
 
 // Listens on 127.0.0.1, or under a name of its own that needs no file, which the kernel chooses.
-UniqueFd RelayOnLoop::Listen(Transport transport, Address& address) {
+UniqueFd RelayOnLoop::Listen(Family family, Address& address) {
   sockaddr_in tcp{};
   tcp.sin_family = AF_INET;
   tcp.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   std::memcpy(&address.storage, &tcp, sizeof tcp);
   address.size = sizeof tcp;
-  if (transport == Transport::kUnix) {
+  if (family == Family::kUnix) {
     address.storage.ss_family = AF_UNIX;
     address.size = sizeof(sa_family_t);
   }
@@ -89,15 +89,13 @@ Peer RelayOnLoop::Connect(const Address& address) {
   return Peer(std::move(fd));
 }
 
-RelayOnLoop::RelayOnLoop(const Config& c, Transport transport,
-                         std::vector<std::unique_ptr<Hook>> hooks)
+RelayOnLoop::RelayOnLoop(const Config& c, Family family, std::vector<std::unique_ptr<Hook>> hooks)
     : config(c),
       hub(loop, config, counters),
       commands(loop),
       workers(commands, hub.suspended(), config.workers),
-      producers(loop, hub, config, counters, Listen(Transport::kUnix, producer_address_)),
-      subscribers(loop, hub, workers, config, counters,
-                  One(Listen(transport, subscriber_address_))),
+      producers(loop, hub, config, counters, Listen(Family::kUnix, producer_address_)),
+      subscribers(loop, hub, workers, config, counters, One(Listen(family, subscriber_address_))),
       turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
   workers.SetHooks(std::move(hooks));
 }

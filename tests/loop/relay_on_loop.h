@@ -55,10 +55,10 @@ class Peer {
 
 class RelayOnLoop {
  public:
-  enum class Transport { kUnix, kTcp };  // of the subscriber port
+  enum class Family { kUnix, kTcp };  // of the subscriber port
 
   // `hooks`: one a worker, of config.workers; none: there is no script.
-  explicit RelayOnLoop(const Config& config = {}, Transport transport = Transport::kUnix,
+  explicit RelayOnLoop(const Config& config = {}, Family family = Family::kUnix,
                        std::vector<std::unique_ptr<Hook>> hooks = {});
   ~RelayOnLoop();
 
@@ -97,7 +97,7 @@ class RelayOnLoop {
     sockaddr_storage storage{};
     socklen_t size = 0;
   };
-  static UniqueFd Listen(Transport transport, Address& address);
+  static UniqueFd Listen(Family family, Address& address);
   static Peer Connect(const Address& address);
 
   Address producer_address_;

@@ -11,7 +11,7 @@ namespace evrelay {
 namespace {
 
 using namespace std::chrono_literals;
-using Transport = RelayOnLoop::Transport;
+using Family = RelayOnLoop::Family;
 using netstring::EncodeList;
 
 // Until the peer has seen the end.
@@ -32,7 +32,7 @@ Config SoonFull() {
 }  // namespace
 
 TEST_CASE("closing: a subscriber that ends its side gets what was due, then our end") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp));
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   relay.Feed(producer, "3:one,");
@@ -68,7 +68,7 @@ TEST_CASE("closing: one that is behind gets what was due before its end, and no 
 }
 
 TEST_CASE("closing: one that does not take what was due is cut in time") {
-  RelayOnLoop relay(SoonFull(), Transport::kTcp);
+  RelayOnLoop relay(SoonFull(), Family::kTcp);
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   // More than the two kernels' buffers hold.
@@ -105,7 +105,7 @@ TEST_CASE("closing: protocol errors of a subscriber, by name") {
   }));
   CAPTURE(fault.bytes);
   const bool split = GENERATE(false, true);
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp));
   Peer subscriber = relay.Subscriber();
   Peer other = relay.Subscriber();
   Peer producer = relay.Producer();
@@ -174,7 +174,7 @@ TEST_CASE("closing: a message of the largest size is none too big") {
 }
 
 TEST_CASE("closing: a peer that never ends its side is not waited for") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp));
   Peer subscriber = relay.Subscriber();
   subscriber.Write("x");
   CHECK(EndOf(relay, subscriber) == Peer::End::kEof);
@@ -186,7 +186,7 @@ TEST_CASE("closing: a peer that never ends its side is not waited for") {
 }
 
 TEST_CASE("closing: what was due arrives although the peer goes on sending") {
-  RelayOnLoop relay({}, Transport::kTcp);
+  RelayOnLoop relay({}, Family::kTcp);
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   const std::string due = Numbered(300, 1000);
@@ -202,7 +202,7 @@ TEST_CASE("closing: what was due arrives although the peer goes on sending") {
 }
 
 TEST_CASE("closing: a subscriber that broke is gone at once") {
-  RelayOnLoop relay(SoonFull(), Transport::kTcp);
+  RelayOnLoop relay(SoonFull(), Family::kTcp);
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   SECTION("idle") {}
@@ -219,7 +219,7 @@ TEST_CASE("closing: a subscriber that broke is gone at once") {
 }
 
 TEST_CASE("closing: a closing subscriber that breaks") {
-  RelayOnLoop relay(SoonFull(), Transport::kTcp);
+  RelayOnLoop relay(SoonFull(), Family::kTcp);
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   relay.Feed(producer, Numbered(12'000, 1000));
@@ -257,7 +257,7 @@ TEST_CASE("closing: max_clients turns the surplus away at once") {
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE("drain: producers are heard once more, subscribers get all that was due") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp));
   Peer quiet = relay.Subscriber();
   Peer talking = relay.Subscriber();
   talking.Write("5:hello,");
@@ -319,7 +319,7 @@ TEST_CASE("drain: a subscriber that is behind gets all, if it reads") {
 }
 
 TEST_CASE("drain: a subscriber's unread bytes do not cost it what was due") {
-  RelayOnLoop relay({}, Transport::kTcp);
+  RelayOnLoop relay({}, Family::kTcp);
   Peer subscriber = relay.Subscriber();
   Peer producer = relay.Producer();
   const std::string due = Numbered(300, 1000);

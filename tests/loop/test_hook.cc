@@ -17,7 +17,7 @@
 namespace evrelay {
 namespace {
 
-using Transport = RelayOnLoop::Transport;
+using Family = RelayOnLoop::Family;
 
 // Hooks that come to it wait until it is open. Any thread.
 class Gate {
@@ -116,7 +116,7 @@ Peer::End EndOf(RelayOnLoop& relay, Peer& peer) {
 }  // namespace
 
 TEST_CASE("hook: a message is answered, a close is told") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp), Hooks(Talk));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp), Hooks(Talk));
   Peer one = relay.Subscriber();
   Receives(relay, one, "5:new 0,");
   Peer two = relay.Subscriber();
@@ -135,7 +135,7 @@ TEST_CASE("hook: a message is answered, a close is told") {
 TEST_CASE("hook: until connection-new is decided nothing is read or written") {
   Gate gate;
   std::vector<std::string> heard;  // by the worker; read when its words have come
-  RelayOnLoop relay({}, Transport::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
+  RelayOnLoop relay({}, Family::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
                       if (event.kind == HookEventKind::kConnectionNew) gate.Wait();
                       return Talk(event, verdict);
                     }));
@@ -157,7 +157,7 @@ TEST_CASE("hook: a script without a connection-new keeps nobody waiting") {
     if (event.msg == "wait") gate.Wait();
     return Talk(event, verdict);
   };
-  RelayOnLoop relay({}, Transport::kUnix, Hooks(slow, 1, false));
+  RelayOnLoop relay({}, Family::kUnix, Hooks(slow, 1, false));
   Peer talker = relay.Subscriber();
   talker.Write("4:wait,");
   Peer other = relay.Subscriber();
@@ -181,7 +181,7 @@ TEST_CASE("hook: too many unhandled messages of one pause the reading of that on
   };
   Config config;
   config.workers = 2;
-  RelayOnLoop relay(config, Transport::kUnix, Hooks(slow, 2));
+  RelayOnLoop relay(config, Family::kUnix, Hooks(slow, 2));
   Peer talker = relay.Subscriber();
   Receives(relay, talker, "5:new 0,");
   Peer other = relay.Subscriber();
@@ -215,7 +215,7 @@ TEST_CASE("hook: too many unhandled messages of one pause the reading of that on
 }
 
 TEST_CASE("hook: who ends its side gets its answers first, then the end") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp), Hooks(Talk));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp), Hooks(Talk));
   Peer peer = relay.Subscriber();
   std::string wanted = "5:new 0,";
   Receives(relay, peer, wanted);
@@ -240,7 +240,7 @@ TEST_CASE("hook: who ends its side gets its answers first, then the end") {
 }
 
 TEST_CASE("hook: after a close queued messages are dropped, connection-closed runs next") {
-  RelayOnLoop relay({}, Transport::kUnix, Hooks(Talk));
+  RelayOnLoop relay({}, Family::kUnix, Hooks(Talk));
   Peer other = relay.Subscriber();
   Receives(relay, other, "5:new 0,");
   Peer peer = relay.Subscriber();
@@ -255,7 +255,7 @@ TEST_CASE("hook: after a close queued messages are dropped, connection-closed ru
 }
 
 TEST_CASE("hook: a failed message changes nothing") {
-  RelayOnLoop relay({}, Transport::kUnix, Hooks(Talk));
+  RelayOnLoop relay({}, Family::kUnix, Hooks(Talk));
   Peer peer = relay.Subscriber();
   peer.Write("4:fail,5:hello,");
   Receives(relay, peer, "5:new 0,8:re hello,");
@@ -265,7 +265,7 @@ TEST_CASE("hook: a failed message changes nothing") {
 
 TEST_CASE("hook: a failed connection-new closes; its connection-closed runs") {
   RelayOnLoop relay(
-      {}, Transport::kUnix, Hooks([](const HookEvent& event, Verdict& verdict) {
+      {}, Family::kUnix, Hooks([](const HookEvent& event, Verdict& verdict) {
         if (event.kind == HookEventKind::kConnectionNew && event.connection.conidx == 1) {
           return HookOutcome::kError;
         }
@@ -281,7 +281,7 @@ TEST_CASE("hook: a failed connection-new closes; its connection-closed runs") {
 
 TEST_CASE("hook: what was said before a reset still counts") {
   Gate gate;
-  RelayOnLoop relay({}, Transport::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
+  RelayOnLoop relay({}, Family::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
                       if (event.msg == "wait") gate.Wait();
                       Add(verdict, action::Relay{std::string(event.msg)});
                       Add(verdict, action::SetTag{"mine"});
@@ -308,7 +308,7 @@ TEST_CASE("hook: places are taken until connection-closed has run") {
   Gate gate;
   Config config;
   config.max_clients = 2;
-  RelayOnLoop relay(config, Transport::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
+  RelayOnLoop relay(config, Family::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
                       if (event.kind == HookEventKind::kConnectionClosed) gate.Wait();
                       return Talk(event, verdict);
                     }));
@@ -330,7 +330,7 @@ TEST_CASE("hook: places are taken until connection-closed has run") {
 }
 
 TEST_CASE("hook: without a script again, who was announced is still told of by nobody") {
-  RelayOnLoop relay({}, Transport::kUnix, Hooks(Talk));
+  RelayOnLoop relay({}, Family::kUnix, Hooks(Talk));
   Peer old = relay.Subscriber();
   Receives(relay, old, "5:new 0,");
   relay.workers.SetHooks({});
@@ -351,7 +351,7 @@ TEST_CASE("hook: without a script again, who was announced is still told of by n
 TEST_CASE("hook: without netstrings every chunk is a message") {
   Config config;
   config.netstring_format = false;
-  RelayOnLoop relay(config, Transport::kUnix, Hooks(Talk));
+  RelayOnLoop relay(config, Family::kUnix, Hooks(Talk));
   Peer peer = relay.Subscriber();
   Receives(relay, peer, "new 0");
   peer.Write("5:hello,");
@@ -360,7 +360,7 @@ TEST_CASE("hook: without netstrings every chunk is a message") {
 
 TEST_CASE("hook: a drain lets the script finish") {
   Gate gate;
-  RelayOnLoop relay({}, Transport::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
+  RelayOnLoop relay({}, Family::kUnix, Hooks([&](const HookEvent& event, Verdict& verdict) {
                       if (event.msg == "wait") gate.Wait();
                       return Talk(event, verdict);
                     }));
@@ -378,7 +378,7 @@ TEST_CASE("hook: a drain lets the script finish") {
 }
 
 TEST_CASE("hook: much from a hook in one turn reaches all, in order") {
-  RelayOnLoop relay({}, Transport::kUnix, Hooks([](const HookEvent& event, Verdict& verdict) {
+  RelayOnLoop relay({}, Family::kUnix, Hooks([](const HookEvent& event, Verdict& verdict) {
                       if (event.kind != HookEventKind::kMessageReceived)
                         return HookOutcome::kNoRoute;
                       for (int i = 0; i < 1000; ++i) {

@@ -10,13 +10,13 @@
 namespace evrelay {
 namespace {
 
-using Transport = RelayOnLoop::Transport;
+using Family = RelayOnLoop::Family;
 using netstring::EncodeList;
 
 }  // namespace
 
 TEST_CASE("relaying: every subscriber gets every event, in one order") {
-  RelayOnLoop relay({}, GENERATE(Transport::kUnix, Transport::kTcp));
+  RelayOnLoop relay({}, GENERATE(Family::kUnix, Family::kTcp));
   std::vector<Peer> subscribers;
   for (int i = 0; i < 3; ++i) subscribers.push_back(relay.Subscriber());
   Peer one = relay.Producer();
@@ -145,7 +145,7 @@ TEST_CASE("relaying: frames stay whole through short writes") {
   Config config;
   config.send_buffer = 4096;
   config.slow_subscriber = {100 * kKiB, SlowPolicy::kBlock, std::chrono::seconds(30)};
-  RelayOnLoop relay(config, seed % 2 == 0 ? Transport::kUnix : Transport::kTcp);
+  RelayOnLoop relay(config, seed % 2 == 0 ? Family::kUnix : Family::kTcp);
   std::vector<Peer> subscribers;
   for (int i = 0; i < 4; ++i) subscribers.push_back(relay.Subscriber());
   Peer producer = relay.Producer();

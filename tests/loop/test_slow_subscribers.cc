@@ -14,7 +14,7 @@ namespace evrelay {
 namespace {
 
 using namespace std::chrono_literals;
-using Transport = RelayOnLoop::Transport;
+using Family = RelayOnLoop::Family;
 using netstring::EncodeList;
 
 constexpr std::uint64_t kMaxLag = 64 * kKiB;
@@ -42,8 +42,8 @@ void FeedAndRead(RelayOnLoop& relay, Peer& producer, std::string_view wire, Peer
 }  // namespace
 
 TEST_CASE("slow subscribers: policy disconnect closes at max_lag; nobody else notices") {
-  const auto transport = GENERATE(Transport::kUnix, Transport::kTcp);
-  RelayOnLoop relay(With(SlowPolicy::kDisconnect), transport);
+  const auto family = GENERATE(Family::kUnix, Family::kTcp);
+  RelayOnLoop relay(With(SlowPolicy::kDisconnect), family);
   Peer stalled = relay.Subscriber();
   Peer reading = relay.Subscriber();
   Peer producer = relay.Producer();
@@ -74,7 +74,7 @@ TEST_CASE("slow subscribers: policy disconnect closes at max_lag; nobody else no
     stalled.Read();
     return stalled.end != Peer::End::kNone;
   }));
-  if (transport == Transport::kTcp) CHECK(stalled.end == Peer::End::kReset);
+  if (family == Family::kTcp) CHECK(stalled.end == Peer::End::kReset);
   CHECK((stalled.received == wire.substr(0, stalled.received.size())));
 }
 

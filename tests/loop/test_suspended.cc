@@ -155,7 +155,7 @@ std::string Message(std::string_view what, SuspendedId id, std::string_view data
 }  // namespace
 
 TEST_CASE("suspended: a subscriber is asked, a hook resumes, the producer is told") {
-  SuspendedOnLoop relay({}, RelayOnLoop::Transport::kUnix, ResumingHooks());
+  SuspendedOnLoop relay({}, RelayOnLoop::Family::kUnix, ResumingHooks());
   Peer asked = relay.Subscriber();
   Peer other = relay.Subscriber();
   Peer producer = relay.Producer();
@@ -770,7 +770,7 @@ TEST_CASE("suspended: whatever happens, exactly one final answer each") {
   constexpr std::size_t kEach = 600;
   Config config;
   config.workers = 4;
-  SuspendedOnLoop relay(config, RelayOnLoop::Transport::kUnix, ResumingHooks(config.workers));
+  SuspendedOnLoop relay(config, RelayOnLoop::Family::kUnix, ResumingHooks(config.workers));
   std::vector<Answerer> subscribers;
   for (unsigned i = 0; i < 3; ++i) subscribers.emplace_back(relay.Subscriber(), i);
   std::vector<Asker> producers;

@@ -117,14 +117,14 @@ class Peer:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
-    def pump(self, done, timeout=10, what=""):
+    def pump(self, done, timeout=30, what=""):
         pump([self], done, timeout, what)
 
-    def flush(self, timeout=10):
+    def flush(self, timeout=30):
         """Writes all that is queued."""
         self.pump(lambda: not self.outgoing, timeout, "what was sent is taken")
 
-    def expect_end(self, how="eof", timeout=10):
+    def expect_end(self, how="eof", timeout=30):
         """Reads until the other side has ended; how: "eof", "reset" or None for either."""
         self.pump(lambda: self.ended is not None, timeout, "the other side ends")
         if how is not None and self.ended != how:
@@ -166,7 +166,7 @@ class Subscriber(Peer):
         self.decoder = wire.Decoder()
         self.raw = raw
 
-    def expect(self, *events, timeout=10):
+    def expect(self, *events, timeout=30):
         """The next events are exactly these; forgets them."""
         wanted = list(events)
         self.pump(
@@ -176,7 +176,7 @@ class Subscriber(Peer):
         if got != wanted:
             raise AssertionError(f"expected {_brief(wanted)}, got {_brief(got)} ({self.ended})")
 
-    def skip_to(self, event, timeout=10):
+    def skip_to(self, event, timeout=30):
         """Reads until this event has come; forgets it and all before it."""
         self.pump(lambda: event in self.events or self.ended, timeout, f"the event {event[:60]}")
         if event not in self.events:
@@ -201,30 +201,30 @@ class Producer(Peer):
         self.answers = []
         self.decoder = wire.Decoder()
 
-    def relay(self, *events, timeout=10):
+    def relay(self, *events, timeout=30):
         """Sends data frames and waits until they are written."""
         self.send(b"".join(wire.data(event) for event in events))
         self.flush(timeout)
 
-    def request(self, *items, timeout=10):
+    def request(self, *items, timeout=30):
         """One request and its answer. No other answer may be outstanding."""
         self.send(wire.list_frame(*items))
         return self.next_answer(timeout)
 
-    def next_answer(self, timeout=10):
+    def next_answer(self, timeout=30):
         self.pump(lambda: self.answers or self.ended, timeout, "an answer")
         if not self.answers:
             raise AssertionError(f"{self.ended} instead of an answer")
         return self.answers.pop(0)
 
-    def suspend(self, verb, *items, timeout=10):
+    def suspend(self, verb, *items, timeout=30):
         """A request that is suspended; returns INDEX and LABEL, as they were written."""
         answer = self.request(verb, *items, timeout=timeout)
         if len(answer) != 3 or answer[0] != b"suspended":
             raise AssertionError(f"{verb} was answered {answer}")
         return tuple(answer[1:])
 
-    def ping(self, timeout=10):
+    def ping(self, timeout=30):
         """A barrier: everything sent before has been taken."""
         answer = self.request("ping", timeout=timeout)
         if answer != [b"ok"]:
@@ -237,7 +237,7 @@ class Producer(Peer):
             self.answers.append(wire.split_list(payload))
 
 
-def pump(peers, done, timeout=10, what=""):
+def pump(peers, done, timeout=30, what=""):
     """Moves bytes of `peers` (a list that may grow meanwhile) until done() is true."""
     deadline = time.monotonic() + patience(timeout)
     watched = {}  # peer -> (fd, mask)
@@ -272,7 +272,7 @@ def _watch(epoll, watched, by_fd, peer):
     by_fd[fd] = peer
 
 
-def connect(address, receive_buffer=None, timeout=10, source=None):
+def connect(address, receive_buffer=None, timeout=30, source=None):
     """A connected socket; address: (host, port) or the path of a Unix socket; source: the host to
     come from."""
     if isinstance(address, str):
@@ -382,7 +382,7 @@ class Relay:
         self.wait_log(expect, start=start)
         return self.log[start:]
 
-    def wait_ready(self, timeout=10):
+    def wait_ready(self, timeout=30):
         """Returns when the control socket answers; raises StartFailed when the process ends."""
         deadline = time.monotonic() + patience(timeout)
         while True:
@@ -405,7 +405,7 @@ class Relay:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=30):
         """The exit code."""
         try:
             code = self.process.wait(patience(timeout))
@@ -489,7 +489,7 @@ class Relay:
 
     # What it says
 
-    def control(self, *items, timeout=10):
+    def control(self, *items, timeout=30):
         """One request over the control socket, and its answer."""
         if self._control is None:
             self._control = Producer(self.control_path)
@@ -505,7 +505,7 @@ class Relay:
             raise AssertionError(f"status was answered {answer}")
         return json.loads(answer[1])
 
-    def wait_status(self, condition, what, timeout=10, peers=()):
+    def wait_status(self, condition, what, timeout=30, peers=()):
         """Asks for the status until condition(status) holds, moving `peers` meanwhile."""
         deadline = time.monotonic() + patience(timeout)
         while True:
@@ -517,7 +517,7 @@ class Relay:
             turn = time.monotonic() + 0.002
             pump([*peers, self._control], lambda: time.monotonic() > turn)
 
-    def wait_handled(self, timeout=10, peers=()):
+    def wait_handled(self, timeout=30, peers=()):
         """Waits until every connection has been admitted and every message that was received is
         handled or dropped; returns the status then. More than were received is never right."""
 
@@ -544,7 +544,7 @@ class Relay:
     def log_lines(self):
         return self.log.splitlines()
 
-    def wait_log(self, pattern, timeout=10, start=0):
+    def wait_log(self, pattern, timeout=30, start=0):
         """Returns the match of `pattern` in the log from `start` (a character index) on."""
         deadline = time.monotonic() + patience(timeout)
         while True:

@@ -83,14 +83,16 @@ TEST_CASE("serve takes its flags with and without its name") {
 
 TEST_CASE("flags beat the file, and only those that were given") {
   Config config;
-  config.bind_addr = {"127.0.0.1:7", "127.0.0.1:8"};
+  const ListenConfig first{"127.0.0.1:7", {Network()}, {}};
+  const ListenConfig second{"127.0.0.1:8", {}, TlsConfig()};
+  config.bind_addr = {first, second};
   config.producer.socket = "/run/file.sock";
   config.log.level = LogLevel::kError;
   config.max_clients = 5;
   config.workers = 3;
   config.script = "file.lua";
   ApplyFlags(Good<ServeOptions>({}), config);
-  CHECK(config.bind_addr == Words{"127.0.0.1:7", "127.0.0.1:8"});
+  CHECK(config.bind_addr == std::vector<ListenConfig>{first, second});
   CHECK(config.producer.socket == "/run/file.sock");
   CHECK(config.log.level == LogLevel::kError);
   CHECK(config.workers == 3);
@@ -99,7 +101,7 @@ TEST_CASE("flags beat the file, and only those that were given") {
       Good<ServeOptions>({"--bind-addr", "127.0.0.1:1", "--producer-socket", "/run/flag.sock",
                           "--log-level", "info", "--workers", "0", "--script", "flag.lua"}),
       config);
-  CHECK(config.bind_addr == Words{"127.0.0.1:1"});
+  CHECK(config.bind_addr == std::vector<ListenConfig>{{"127.0.0.1:1", {}, {}}});
   CHECK(config.producer.socket == "/run/flag.sock");
   CHECK(config.log.level == LogLevel::kInfo);
   CHECK(config.max_clients == 5);

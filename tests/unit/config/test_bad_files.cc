@@ -314,7 +314,42 @@ TEST_CASE("bad files: addresses") {
        {"1:17: not YAML, end of map not found; an IPv6 address needs quotes: \"[::1]:8448\""}},
       {"bind_addr: [[::1]:8448]\n",
        {"1:13: bind_addr: found a map; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), "
-        "unix:/path, or a list of these"}},
+        "unix:/path, a map {addr: ...}, or a list of these"}},
+      {"bind_addr: {}\n", {"1:12: bind_addr: no addr; give an address such as 127.0.0.1:8448"}},
+      {"bind_addr: {allow: [10.0.0.0/8]}\n",
+       {"1:12: bind_addr: no addr; give an address such as 127.0.0.1:8448"}},
+      {"bind_addr: {addr: 8448}\n",
+       {"1:19: bind_addr.addr: \"8448\" has no host; give an address such as 127.0.0.1:8448"}},
+      {"bind_addr: [127.0.0.1:1, {addr: 127.0.0.1:1}]\n",
+       {"1:33: bind_addr.addr: \"127.0.0.1:1\" is given twice; give it once"}},
+      {"bind_addr: {addr: 127.0.0.1:1, allows: [10.0.0.0/8]}\n",
+       {"1:32: unknown key \"bind_addr.allows\"; did you mean \"bind_addr.allow\"?"}},
+      {"bind_addr: {addr: 127.0.0.1:1, allow: 10.0.0.0/8}\n",
+       {"1:39: bind_addr.allow: \"10.0.0.0/8\" is a single value; give a list of networks such as "
+        "[10.0.0.0/8], or leave it out"}},
+      {"bind_addr: {addr: 127.0.0.1:1, allow: []}\n",
+       {"1:39: bind_addr.allow: an empty list; give networks such as [10.0.0.0/8], or leave it out "
+        "for everyone"}},
+      {"bind_addr: {addr: 127.0.0.1:1, allow: [10.0.0.0/33, 10.0.0.1/8, ten, \"::1/129\"]}\n",
+       {"1:40: bind_addr.allow: \"10.0.0.0/33\" has no valid prefix length; give one from /0 to "
+        "/32",
+        "1:53: bind_addr.allow: \"10.0.0.1/8\" has bits after its prefix; give 10.0.0.0/8, or the "
+        "address alone",
+        "1:65: bind_addr.allow: \"ten\" is no network; give one such as 10.0.0.0/8 or "
+        "2001:db8::/32",
+        "1:70: bind_addr.allow: \"::1/129\" has no valid prefix length; give one from /0 to /128"}},
+      {"bind_addr: {addr: \"unix:/s\", allow: [10.0.0.0/8]}\n",
+       {"1:12: bind_addr: allow is for IP addresses, \"unix:/s\" has none; leave it out, the "
+        "directory's mode says who may connect"}},
+      {"bind_addr: {addr: 127.0.0.1:1, tls: true}\n",
+       {"1:37: bind_addr.tls: \"true\" is a single value; give a map such as {cert: FILE, key: "
+        "FILE}"}},
+      {"bind_addr: {addr: 127.0.0.1:1, tls: {key: k}}\n",
+       {"1:37: bind_addr.tls: no cert; give the PEM file of the certificate"}},
+      {"bind_addr: {addr: 127.0.0.1:1, tls: {cert: c}}\n",
+       {"1:37: bind_addr.tls: no key; give the PEM file of the certificate's private key"}},
+      {"bind_addr: {addr: 127.0.0.1:1, tls: {cert: c, key: k, min: \"1.1\"}}\n",
+       {"1:60: bind_addr.tls.min: \"1.1\" is not a choice; give 1.2 or 1.3"}},
       {"bind_addr: \"[::1]\"\n",
        {"1:12: bind_addr: \"[::1]\" has no port; give an address such as \"[::1]:8448\""}},
       {"bind_addr: \"[::1:8448\"\n",
@@ -352,24 +387,20 @@ TEST_CASE("bad files: addresses") {
         "list: [ADDRESS, ADDRESS]"}},
       {"bind_addr: []\n",
        {"1:12: bind_addr: an empty list; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), "
-        "unix:/path, or a list of these"}},
-      {"bind_addr: {addr: \"127.0.0.1:8448\"}\n",
-       {"1:12: bind_addr: found a map; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), "
-        "unix:/path, or a list of these"}},
+        "unix:/path, a map {addr: ...}, or a list of these"}},
       {"bind_addr:\n  - {addr: x}\n  - 127.0.0.1:1\n  - 127.0.0.1:1\n",
-       {"2:5: bind_addr: found a map; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), "
-        "unix:/path, or a list of these",
+       {"2:12: bind_addr.addr: \"x\" has no port; give an address such as 127.0.0.1:8448",
         "4:5: bind_addr: \"127.0.0.1:1\" is given twice; give it once"}},
       {"bind_addr:\n  - 127.0.0.1:1\n  -\n",
        {"2:3: bind_addr: no value; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), unix:/path, "
-        "or a list of these"}},
+        "a map {addr: ...}, or a list of these"}},
       {"bind_addr: unix:run\n",
        {"1:12: bind_addr: \"run\" is not an absolute path; give one that starts with /"}},
       {"bind_addr: /run/sub.sock\n",
        {"1:12: bind_addr: \"/run/sub.sock\" is a path; give a Unix socket as \"unix:/path\""}},
       {"bind_addr:\n",
        {"1:1: bind_addr: no value; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), unix:/path, "
-        "or a list of these"}},
+        "a map {addr: ...}, or a list of these"}},
       {"bind_addr: \"\"\n",
        {"1:12: bind_addr: \"\" has no port; give an address such as 127.0.0.1:8448"}},
   });
@@ -458,22 +489,20 @@ TEST_CASE("bad files: unknown and repeated keys") {
        {"1:8: unknown key \"hook.script\"; did you mean script (without indentation)?"}},
       {"hook: {pattern: true}\n",
        {"1:8: unknown key \"hook.pattern\"; did you mean \"hook.patterns\"?"}},
-      {"frame_timeout: 10s\n",
-       {"1:1: unknown key \"frame_timeout\"; known here: bind_addr, workers, max_clients, "
-        "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
-        "hook, producer, control, slow_subscriber, async, log, drain"}},
       {"{drain:1s}\n",
        {"1:2: unknown key \"drain:1s\"; put a space after the colon: \"drain: ...\""}},
       {"log: {level:info}\n",
        {"1:7: unknown key \"log.level:info\"; put a space after the colon: \"level: ...\""}},
       {"<<: {drain: 1s}\n",
-       {"1:1: unknown key \"<<\"; known here: bind_addr, workers, max_clients, netstring_format, "
-        "bad_frame, max_message, max_event, send_buffer, script, event_callback, hook, producer, "
-        "control, slow_subscriber, async, log, drain"}},
+       {"1:1: unknown key \"<<\"; known here: bind_addr, workers, max_clients, "
+        "max_clients_per_ip, accept_rate, netstring_format, bad_frame, max_message, max_event, "
+        "frame_timeout, send_buffer, script, event_callback, hook, producer, control, "
+        "slow_subscriber, async, log, drain"}},
       {"\"a\\nb\": 1\n",
        {"1:1: unknown key \"a\\x0ab\"; known here: bind_addr, workers, max_clients, "
-        "netstring_format, bad_frame, max_message, max_event, send_buffer, script, event_callback, "
-        "hook, producer, control, slow_subscriber, async, log, drain"}},
+        "max_clients_per_ip, accept_rate, netstring_format, bad_frame, max_message, max_event, "
+        "frame_timeout, send_buffer, script, event_callback, hook, producer, control, "
+        "slow_subscriber, async, log, drain"}},
       {"drain: 1s\ndrain: 1s\n", {"2:1: drain was given on line 1 already; give it once"}},
       {"producer: {mode: \"0660\", mode: \"0600\"}\n",
        {"1:26: producer.mode was given on line 1 already; give it once"}},

@@ -11,11 +11,17 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
+std::vector<ListenConfig> Listen(const Lines& addresses) {
+  std::vector<ListenConfig> out;
+  for (const std::string& address : addresses) out.push_back({address, {}, {}});
+  return out;
+}
+
 TEST_CASE("the defaults are good") { CHECK(CheckConfig(Config{}).empty()); }
 
 TEST_CASE("values that came from flags are held to the file's rules") {
   Config config;
-  config.bind_addr = {"127.0.0.1", "[::1]:8448", "127.0.0.1"};
+  config.bind_addr = Listen({"127.0.0.1", "[::1]:8448", "127.0.0.1"});
   config.producer.socket = "in.sock";
   config.control.socket = "/run/control.sock";
   CHECK(CheckConfig(config) ==
@@ -26,7 +32,7 @@ TEST_CASE("values that came from flags are held to the file's rules") {
 
 TEST_CASE("one address cannot be bound twice") {
   Config config;
-  config.bind_addr = {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"};
+  config.bind_addr = Listen({"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"});
   CHECK(CheckConfig(config) == Lines{"bind_addr: \"127.0.0.1:1\" is given twice; give it once"});
 }
 
@@ -34,7 +40,7 @@ TEST_CASE("every Unix socket has a path of its own") {
   Config config;
   config.producer.socket = "/run/a.sock";
   config.control.socket = "/run/a.sock";
-  config.bind_addr = {"unix:/run/b.sock"};
+  config.bind_addr = Listen({"unix:/run/b.sock"});
   CHECK(CheckConfig(config) == Lines{"producer.socket and control.socket are both "
                                      "\"/run/a.sock\"; give each socket its own path"});
   config.control.socket = "/run/b.sock";

@@ -12,6 +12,12 @@
 namespace evrelay {
 namespace {
 
+std::vector<std::string> Addresses(const Config& config) {
+  std::vector<std::string> out;
+  for (const ListenConfig& listen : config.bind_addr) out.push_back(listen.addr);
+  return out;
+}
+
 using namespace std::chrono_literals;
 
 Config Good(const std::string& text) {
@@ -28,9 +34,12 @@ std::string OneError(const std::string& text) {
 }
 
 void CheckDefaults(const Config& config) {
-  CHECK(config.bind_addr == std::vector<std::string>{"127.0.0.1:8448"});
+  CHECK(config.bind_addr == std::vector<ListenConfig>{{"127.0.0.1:8448", {}, {}}});
   CHECK(config.workers == 1);
   CHECK(config.max_clients == 1024);
+  CHECK(config.max_clients_per_ip == 0);
+  CHECK(config.accept_rate == 0);
+  CHECK(config.frame_timeout == std::chrono::seconds(10));
   CHECK(config.netstring_format);
   CHECK(config.bad_frame == BadFrame::kClose);
   CHECK(config.max_message == 65'536);
@@ -76,6 +85,32 @@ TEST_CASE("a script and a callback that are not named are none") {
   CHECK(Good("script: hooks/my hook.lua").script == "hooks/my hook.lua");
 }
 
+TEST_CASE("a listener may say more than its address") {
+  const Config config = Good(R"(
+bind_addr:
+- 127.0.0.1:1
+- {addr: 127.0.0.1:2}
+- addr: "[::]:3"
+  allow: [10.0.0.0/8, 192.0.2.128/25, 192.0.2.1, "2001:db8:8000::/33", "::1", 0.0.0.0/0]
+  tls: {cert: /etc/cert.pem, key: key.pem, client_ca: ca.pem, min: "1.3"}
+- {addr: "unix:/run/sub.sock", tls: {cert: a, key: b}}
+)");
+  REQUIRE(config.bind_addr.size() == 4);
+  CHECK(config.bind_addr[0] == ListenConfig{"127.0.0.1:1", {}, {}});
+  CHECK(config.bind_addr[1] == ListenConfig{"127.0.0.1:2", {}, {}});
+  CHECK(config.bind_addr[2].addr == "[::]:3");
+  CHECK(config.bind_addr[2].allow ==
+        std::vector<Network>{{false, 8, {10}},
+                             {false, 25, {192, 0, 2, 128}},
+                             {false, 32, {192, 0, 2, 1}},
+                             {true, 33, {0x20, 0x01, 0x0d, 0xb8, 0x80}},
+                             {true, 128, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}},
+                             {false, 0, {}}});
+  CHECK(config.bind_addr[2].tls ==
+        TlsConfig{"/etc/cert.pem", "key.pem", "ca.pem", TlsVersion::k13});
+  CHECK(config.bind_addr[3].tls == TlsConfig{"a", "b", "", TlsVersion::k12});
+}
+
 TEST_CASE("0 workers are kept, for the daemon to speak of") {
   CHECK(Good("workers: 0").workers == 0);
   CHECK(Good("workers: 256").workers == 256);
@@ -87,6 +122,9 @@ bind_addr: ["0.0.0.0:1", "[::1]:2", "relay.example:65535", "unix:/run/evrelay/su
             "[fe80::1%eth0]:3", "127.0.0.1:0"]
 workers: 4
 max_clients: 1000000
+max_clients_per_ip: 16
+accept_rate: 500
+frame_timeout: 2s
 netstring_format: false
 bad_frame: discard
 max_message: 1
@@ -112,11 +150,14 @@ async: {timeout: 60min, max_suspended: 1000000}
 log: {level: debug, target: /var/log/evrelay.log}
 drain: 2min
 )");
-  CHECK(config.bind_addr == std::vector<std::string>{"0.0.0.0:1", "[::1]:2", "relay.example:65535",
-                                                     "unix:/run/evrelay/sub.sock",
-                                                     "[fe80::1%eth0]:3", "127.0.0.1:0"});
+  CHECK(Addresses(config) == std::vector<std::string>{"0.0.0.0:1", "[::1]:2", "relay.example:65535",
+                                                      "unix:/run/evrelay/sub.sock",
+                                                      "[fe80::1%eth0]:3", "127.0.0.1:0"});
   CHECK(config.workers == 4);
   CHECK(config.max_clients == 1'000'000);
+  CHECK(config.max_clients_per_ip == 16);
+  CHECK(config.accept_rate == 500);
+  CHECK(config.frame_timeout == std::chrono::seconds(2));
   CHECK(!config.netstring_format);
   CHECK(config.bad_frame == BadFrame::kDiscard);
   CHECK(config.max_message == 1);
@@ -188,13 +229,13 @@ TEST_CASE("every way to write YAML is understood") {
   CHECK(Good("log:\n  target: \"/var/\\\"log\\\"\"\n").log.target == "/var/\"log\"");
   CHECK(Good("bind_addr:\n- 127.0.0.1:1\n- 127.0.0.1:2\n").bind_addr.size() == 2);
   CHECK(Good("max_message: &size 1KiB\nmax_event: *size\n").max_event == 1024);
-  CHECK(Good("bind_addr: &quoted \"127.0.0.1:1\"\n").bind_addr[0] == "127.0.0.1:1");
+  CHECK(Good("bind_addr: &quoted \"127.0.0.1:1\"\n").bind_addr[0].addr == "127.0.0.1:1");
 }
 
 TEST_CASE("an alias that contains itself ends") {
   CHECK(OneError("bind_addr: &loop [*loop]\n") ==
         "f.yaml:1:12: bind_addr: found a list; give HOST:PORT, \"[IPV6]:PORT\" (with the quotes), "
-        "unix:/path, or a list of these");
+        "unix:/path, a map {addr: ...}, or a list of these");
   CHECK(OneError("producer: &loop {allow: *loop}\n").starts_with("f.yaml:1:11: producer.allow: "));
 }
 

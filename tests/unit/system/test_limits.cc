@@ -38,7 +38,7 @@ TEST_CASE("a limit that is enough to the last file passes") {
   config.producer.max_connections = 100;
   CHECK(ErrorOf(1000 + 100 + 1 + 32, config).empty());
   CHECK_FALSE(ErrorOf(1000 + 100 + 1 + 31, config).empty());
-  config.bind_addr.push_back("[::1]:8448");
+  config.bind_addr.push_back({"[::1]:8448", {}, {}});
   CHECK_FALSE(ErrorOf(1000 + 100 + 1 + 32, config).empty());
   config.max_clients = 4294967295;  // no overflow
   CHECK_FALSE(ErrorOf(1000, config).empty());
