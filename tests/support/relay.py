@@ -6,7 +6,8 @@ moves their bytes. Nothing here waits for a fixed time: a wait ends with what it
 at a deadline.
 
 Environment: EVRELAY (path of the binary), EVRELAY_TEST_SCALE (1: the short form, a twentieth of the
-figures of the long one), EVRELAY_SANITIZED (1: absolute times and memory bars are relaxed).
+figures of the long one), EVRELAY_SANITIZED (1: absolute times and memory bars are relaxed),
+EVRELAY_TEST_TLS (1: every listener that bind_addr names has TLS, and subscribers connect by it).
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,11 +29,13 @@ import time
 import unittest
 
 import hold
+import tls
 import wire
 
 EVRELAY = os.environ.get("EVRELAY", "evrelay")
 SCALE = float(os.environ.get("EVRELAY_TEST_SCALE", "1"))
 SANITIZED = os.environ.get("EVRELAY_SANITIZED", "0") == "1"
+OVER_TLS = os.environ.get("EVRELAY_TEST_TLS", "0") == "1"
 IS_ROOT = os.geteuid() == 0
 if shutil.which(EVRELAY) is None:
     raise RuntimeError("there is no evrelay to test: set EVRELAY to the path of the binary")
@@ -42,6 +46,7 @@ READ_SIZE = 256 * KIB
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (debug|info|warn|error) \w+: .+"
 )
+DEFAULT = object()
 # What one turn of the loop may take in beyond max_lag, the last frame not counted.
 TURN_INTAKE = 256 * KIB
 
@@ -54,6 +59,11 @@ def scaled(long_figure):
 def patience(seconds):
     """A deadline in seconds, longer under sanitizers."""
     return seconds * 4 if SANITIZED else seconds
+
+
+def plain_only(reason):
+    """Marks a test or a class that makes no sense over TLS."""
+    return unittest.skipIf(OVER_TLS, f"not over TLS: {reason}")
 
 
 class Timeout(AssertionError):
@@ -78,18 +88,27 @@ class Peer:
     def __init__(self, sock):
         sock.setblocking(False)
         self.sock = sock
+        self.channel = sock  # what sends and receives
         self.outgoing = bytearray()
         self.paused = False  # does not read
-        self.ended = None  # "eof" or "reset", once the other side has ended
+        # "eof" or "reset", once the other side has ended; over TLS also "cut", an end of the
+        # connection without word, and "alert", a refusal; then `alert` says why.
+        self.ended = None
+        self.alert = None
         self.taken = 0  # bytes read
+
+    @property
+    def shaking(self):
+        """Its TLS handshake has not ended yet."""
+        return False
 
     def interest(self):
         if self.sock.fileno() < 0:
             return 0
         mask = 0
-        if not self.paused and self.ended is None:
+        if self._reads():
             mask |= select.EPOLLIN
-        if self.outgoing:
+        if self.outgoing and not self.shaking:
             mask |= select.EPOLLOUT
         return mask
 
@@ -98,7 +117,7 @@ class Peer:
             return
         if events & (select.EPOLLOUT | select.EPOLLERR) and self.outgoing:
             self._write()
-        if events & ~select.EPOLLOUT and not self.paused and self.ended is None:
+        if events & ~select.EPOLLOUT and self._reads():
             self._read()
 
     def send(self, payload):
@@ -130,10 +149,13 @@ class Peer:
         if how is not None and self.ended != how:
             raise AssertionError(f"ended with {self.ended}, not with {how}")
 
+    def _reads(self):
+        return self.ended is None and (self.shaking or not self.paused)
+
     def _write(self):
         try:
             with memoryview(self.outgoing) as view:
-                sent = self.sock.send(view[:READ_SIZE], socket.MSG_NOSIGNAL)
+                sent = self.channel.send(view[:READ_SIZE])
         except BlockingIOError:
             return
         except ConnectionError:
@@ -143,11 +165,17 @@ class Peer:
 
     def _read(self):
         try:
-            chunk = self.sock.recv(READ_SIZE)
+            chunk = self.channel.recv(READ_SIZE)
         except BlockingIOError:
             return
         except ConnectionError:
             self.ended = "reset"
+            return
+        except tls.Cut:
+            self.ended = "cut"
+            return
+        except ssl.SSLError as error:
+            self.ended, self.alert = "alert", error
             return
         if not chunk:
             self.ended = "eof"
@@ -157,14 +185,54 @@ class Peer:
 
 
 class Subscriber(Peer):
-    """`events` are the payloads it got, decoded; with raw=True `stream` has the bytes instead."""
+    """`events` are the payloads it got, decoded; with raw=True `stream` has the bytes instead.
 
-    def __init__(self, address, receive_buffer=None, raw=False, source=None):
+    over: the ssl.SSLContext to connect with, or None for a plain connection."""
+
+    def __init__(self, address, receive_buffer=None, raw=False, source=None, over=DEFAULT):
         super().__init__(connect(address, receive_buffer, source=source))
+        if over is DEFAULT:
+            over = tls.plain_context() if OVER_TLS else None
+        self.tls = over and tls.Channel(self.sock, over)
+        self.channel = self.tls or self.sock
+        self.half_closing = False
         self.events = []
         self.stream = bytearray()
         self.decoder = wire.Decoder()
         self.raw = raw
+
+    @property
+    def shaking(self):
+        return self.tls is not None and self.tls.shaking and self.ended is None
+
+    def interest(self):
+        mask = super().interest()
+        if self.tls and self.tls.unsent and self.sock.fileno() >= 0:
+            mask |= select.EPOLLOUT
+        return mask
+
+    def move(self, events):
+        super().move(events)
+        if self.tls and self.sock.fileno() >= 0:
+            self._move_tls()
+
+    def half_close(self):
+        if self.tls:
+            self.half_closing = True
+            self._move_tls()
+        else:
+            super().half_close()
+
+    def close(self):
+        """By TLS it says so, if it can at once."""
+        if self.tls and not self.tls.shaking and not self.ended and self.sock.fileno() >= 0:
+            self.tls.end()
+        super().close()
+
+    def _move_tls(self):
+        self.tls.flush()
+        if self.half_closing and not self.outgoing:
+            self.tls.end()
 
     def expect(self, *events, timeout=30):
         """The next events are exactly these; forgets them."""
@@ -364,6 +432,8 @@ class Relay:
             self.config[key] = {**old, **value} if isinstance(old, dict) else value
         with open(self.file, "w", encoding="utf-8") as file:
             given = {key: value for key, value in self.config.items() if value is not None}
+            if OVER_TLS and "bind_addr" in given:
+                given["bind_addr"] = _with_tls(given["bind_addr"])
             file.write(text if text is not None else to_yaml(given))
 
     def write_script(self, lua):
@@ -458,21 +528,20 @@ class Relay:
     def port(self):
         return self.address[1]
 
-    def subscriber(self, address=None, receive_buffer=None, raw=False, wait=True, source=None):
+    def subscriber(self, address=None, *, wait=True, **keywords):
         """A connected subscriber; wait: return only when evrelay has accepted it."""
-        return self.subscribers(1, address, receive_buffer, raw, wait, source)[0]
+        return self.subscribers(1, address, wait=wait, **keywords)[0]
 
-    def subscribers(
-        self, count, address=None, receive_buffer=None, raw=False, wait=True, source=None
-    ):
+    def subscribers(self, count, address=None, *, wait=True, **keywords):
+        """keywords: as Subscriber takes them."""
         accepted = self.status()["subscribers"]["accepted"] if wait else 0
-        new = [
-            Subscriber(address or self.address, receive_buffer, raw, source) for _ in range(count)
-        ]
+        new = [Subscriber(address or self.address, **keywords) for _ in range(count)]
         self.peers += new
         if wait:
             self.wait_status(
-                lambda s: s["subscribers"]["accepted"] >= accepted + count, f"{count} accepted"
+                lambda s: s["subscribers"]["accepted"] >= accepted + count
+                and not any(peer.shaking for peer in new),
+                f"{count} accepted",
             )
         return new
 
@@ -515,7 +584,8 @@ class Relay:
             if time.monotonic() > deadline:
                 raise Timeout(f"{what}: still not so in {json.dumps(status)}")
             turn = time.monotonic() + 0.002
-            pump([*peers, self._control], lambda: time.monotonic() > turn)
+            shaking = [peer for peer in self.peers if peer.shaking and peer not in peers]
+            pump([*peers, *shaking, self._control], lambda: time.monotonic() > turn)
 
     def wait_handled(self, timeout=30, peers=()):
         """Waits until every connection has been admitted and every message that was received is
@@ -638,6 +708,15 @@ class Relay:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+
+def _with_tls(listeners):
+    """The same with TLS wherever there is none yet."""
+    if isinstance(listeners, list):
+        return [_with_tls(listener) for listener in listeners]
+    listener = listeners if isinstance(listeners, dict) else {"addr": listeners}
+    own = tls.server()
+    return {"tls": {"cert": own.cert, "key": own.key}, **listener}
 
 
 def to_yaml(value, indent=""):
