@@ -84,6 +84,7 @@ std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
 // Takes over what a running relay can change.
 void TakeOver(const Config& next, Config& config) {
   config.max_clients = next.max_clients;
+  config.max_clients_per_ip = next.max_clients_per_ip;
   config.bad_frame = next.bad_frame;
   config.max_message = next.max_message;
   config.max_event = next.max_event;
@@ -182,7 +183,8 @@ Daemon::Daemon(const ServeOptions& options, Config config, std::vector<std::uniq
       workers_(commands_, hub_.suspended(), std::max(config_.workers, std::uint32_t{1})),
       hook_loader_(loop_),
       producers_(loop_, hub_, config_, counters_, std::move(activated.producer)),
-      subscribers_(loop_, hub_, workers_, config_, counters_, std::move(activated.subscriber)),
+      subscribers_(loop_, hub_, workers_, config_, counters_, peers_,
+                   std::move(activated.subscriber)),
       control_(loop_, config_.control, hub_, *this),
       turn_(loop_, BeforeWait::To<&Daemon::OnTurn>(this)),
       terminate_(loop_, SIGTERM, SignalEvent::To<&Daemon::OnStop>(this)),

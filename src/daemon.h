@@ -28,6 +28,7 @@
 #include "event/signal_event.h"
 #include "event/timer_event.h"
 #include "metrics/counters.h"
+#include "net/peer_counts.h"
 #include "producer/producer_port.h"
 #include "relay/hub.h"
 #include "subscriber/subscriber_port.h"
@@ -77,6 +78,7 @@ class Daemon final : private ControlPort::Operator {
   Config config_;
   Counters counters_;
   Loop loop_;
+  PeerCounts peers_;
   Hub hub_;
   Mailbox<Command> commands_;  // worker → loop
   WorkerPool workers_;

@@ -57,11 +57,12 @@ enum class RefuseReason : std::uint8_t {
   kFull,        // max_clients or producer.max_connections
   kNoFiles,     // the process's or the system's file descriptors are used up
   kNotAllowed,  // its address is not in its listener's `allow`
+  kPerIp,       // its address has max_clients_per_ip connections
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
-    kRefuseReasonNames{"full", "no-files", "not-allowed"};
+    kRefuseReasonNames{"full", "no-files", "not-allowed", "per-ip"};
 
 // What a producer can ask for, in the words of the wire; also those of producer.allow's `verbs`.
 enum class Verb : std::uint8_t {

@@ -105,6 +105,12 @@ bool SocketAddress::Within(const Network& network) const {
   return rest == 0 || (ip_[bytes] ^ network.ip[bytes]) >> (8 - rest) == 0;
 }
 
+SocketAddress SocketAddress::WithoutPort() const {
+  SocketAddress out = *this;
+  out.port_ = 0;
+  return out;
+}
+
 std::string BindAddress::ToString() const {
   if (is_unix()) return "unix:" + unix_path;
   const bool brackets = host.find(':') != host.npos;

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,8 +37,10 @@ class SocketAddress {
   bool loopback() const;                        // 127.0.0.0/8 or ::1; Unix is not
   bool is_unix() const { return family_ == AF_UNIX; }
   bool Within(const Network& network) const;
+  SocketAddress WithoutPort() const;  // all peers of one address are equal
 
   friend bool operator==(const SocketAddress&, const SocketAddress&) = default;
+  friend auto operator<=>(const SocketAddress&, const SocketAddress&) = default;
 
  private:
   sa_family_t family_ = AF_UNIX;

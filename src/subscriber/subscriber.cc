@@ -36,8 +36,9 @@ CloseReason ReasonOf(netstring::Error error) {
 }  // namespace
 
 Subscriber::Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
-                       const SocketAddress& peer)
+                       const SocketAddress& peer, PeerCounts::Place place)
     : context_(context),
+      place_(std::move(place)),
       transport_(std::move(transport)),
       event_(context.loop, transport_->fd(), IoEvent::To<&Subscriber::OnReady>(this)),
       peer_(peer) {}

@@ -20,6 +20,7 @@
 #include "event/loop.h"
 #include "metrics/counters.h"
 #include "net/address.h"
+#include "net/peer_counts.h"
 #include "net/transport.h"
 #include "relay/connection.h"
 #include "relay/hub.h"
@@ -45,7 +46,7 @@ class Subscriber final : public Connection {
   static constexpr std::uint64_t kMaxUnhandledBytes = 256 * kKiB;
 
   Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
-             const SocketAddress& peer);
+             const SocketAddress& peer, PeerCounts::Place place);
 
   bool AnnounceNew() noexcept override;
   bool AnnounceClosed(CloseReason reason) noexcept override;
@@ -73,6 +74,7 @@ class Subscriber final : public Connection {
   Origin origin() const;
 
   SubscriberContext& context_;
+  const PeerCounts::Place place_;
   const std::unique_ptr<Transport> transport_;
   IoEvent event_;
   SocketAddress peer_;

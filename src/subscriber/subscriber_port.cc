@@ -45,8 +45,10 @@ ListenConfig ConfigOf(const std::string& name, const Config& config) {
 }  // namespace
 
 SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
-                               Counters& counters, std::vector<UniqueFd> activated)
-    : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')} {
+                               Counters& counters, PeerCounts& peers,
+                               std::vector<UniqueFd> activated)
+    : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')},
+      peers_(peers) {
   for (UniqueFd& fd : activated) {
     const std::string name = ListeningName(fd.get());
     Open(std::move(fd), {}, ConfigOf(name, config));
@@ -82,6 +84,15 @@ std::vector<std::string> SubscriberPort::names() const {
 }
 
 void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& peer) noexcept {
+  std::optional<PeerCounts::Place> place = peers_.Take(peer, context_.config.max_clients_per_ip);
+  if (!place) {
+    ++context_.counters.subscribers.refused[RefuseReason::kPerIp];
+    static LogLimit limit;
+    LogWarnLimited(limit, kLogger,
+                   "{} is turned away: its address has max_clients_per_ip ({}) places",
+                   peer.ToString(), context_.config.max_clients_per_ip);
+    return;
+  }
   if (context_.hub.places() >= context_.config.max_clients) {
     ++context_.counters.subscribers.refused[RefuseReason::kFull];
     static LogLimit limit;
@@ -99,7 +110,7 @@ void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& pe
     SetSendBuffer(fd.get(), kLocalSendBuffer);
   }
   const Connection& connection = context_.hub.Add(std::make_unique<Subscriber>(
-      context_, std::make_unique<PlainTransport>(std::move(fd)), peer));
+      context_, std::make_unique<PlainTransport>(std::move(fd)), peer, std::move(*place)));
   LogDebug(kLogger, "subscriber {} has conidx {}", connection.Peer(), connection.id().conidx);
 }
 

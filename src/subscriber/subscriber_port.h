@@ -1,5 +1,5 @@
-// SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients, and makes
-// each a Subscriber of the hub. Thread safety: none; the loop thread.
+// SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients and
+// max_clients_per_ip, and makes each a Subscriber of the hub. Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "net/peer_counts.h"
 #include "net/unix_socket.h"
 #include "subscriber/door.h"
 #include "subscriber/subscriber.h"
@@ -18,10 +19,11 @@ namespace evrelay {
 class SubscriberPort final : private Door::Handler {
  public:
   // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any;
-  // each then has what bind_addr says of its address. Throws AddressInUse, std::system_error or
+  // each then has what bind_addr says of its address. `peers` must outlive the hub, which has the
+  // connections. Throws AddressInUse, std::system_error or
   // std::runtime_error; then nothing stays bound.
   SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
-                 Counters& counters, std::vector<UniqueFd> activated);
+                 Counters& counters, PeerCounts& peers, std::vector<UniqueFd> activated);
 
   // Accepts no more. Connections stay.
   void Stop();
@@ -34,6 +36,7 @@ class SubscriberPort final : private Door::Handler {
   void Open(UniqueFd listening, std::string name, ListenConfig config);
 
   SubscriberContext context_;
+  PeerCounts& peers_;
   std::deque<UnixSocketPath> paths_;
   std::deque<Door> doors_;
 };

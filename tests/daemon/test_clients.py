@@ -608,7 +608,7 @@ class Status(RelayCase):
             "loop": "turns sends short_writes holds",
         }.items():
             self.assertEqual(sorted(status[section]), sorted(keys.split()), section)
-        self.assertEqual(set(status["subscribers"]["refused"]), {"full", "no-files", "not-allowed"})
+        self.assertEqual(set(status["subscribers"]["refused"]), {"full", "no-files", "not-allowed", "per-ip"})
         self.assertLessEqual(
             {"eof", "reset", "slow-subscriber", "stalled", "truncated", "bad-size", "bad-type"},
             set(status["subscribers"]["closed"]),

@@ -95,7 +95,8 @@ RelayOnLoop::RelayOnLoop(const Config& c, Family family, std::vector<std::unique
       commands(loop),
       workers(commands, hub.suspended(), config.workers),
       producers(loop, hub, config, counters, Listen(Family::kUnix, producer_address_)),
-      subscribers(loop, hub, workers, config, counters, One(Listen(family, subscriber_address_))),
+      subscribers(loop, hub, workers, config, counters, peers,
+                  One(Listen(family, subscriber_address_))),
       turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
   workers.SetHooks(std::move(hooks));
 }

@@ -20,6 +20,7 @@
 #include "event/loop.h"
 #include "event/mailbox.h"
 #include "metrics/counters.h"
+#include "net/peer_counts.h"
 #include "producer/producer_port.h"
 #include "relay/hub.h"
 #include "subscriber/subscriber_port.h"
@@ -84,6 +85,7 @@ class RelayOnLoop {
   Config config;
   Counters counters;
   Loop loop;
+  PeerCounts peers;
   Hub hub;
   Mailbox<Command> commands;
   WorkerPool workers;
