@@ -46,6 +46,10 @@ subjectKeyIdentifier = hash
 basicConstraints = critical, CA:false
 extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
+[elsewhere]
+basicConstraints = critical, CA:false
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:elsewhere.invalid
 [client]
 basicConstraints = critical, CA:false
 extendedKeyUsage = clientAuth
@@ -94,6 +98,15 @@ def authority(name):
 def server(name="server", ca="ca"):
     """A server's certificate, for localhost, 127.0.0.1 and ::1."""
     return _issue(name, "server", ca, -1, 30)
+
+
+def expired_server():
+    return _issue("expired-server", "server", "ca", -2, -1)
+
+
+def elsewhere():
+    """A server's certificate, for another host."""
+    return _issue("elsewhere", "elsewhere", "ca", -1, 30)
 
 
 def client(name="desk-1", ca="ca", *, begin=-1, end=30):
