@@ -322,6 +322,7 @@ class Tags(RelayCase):
         self.check({b"a": [2, 3], b"b": [0]})
         three.kill()
         self.relay.wait_status(lambda s: s["subscribers"]["live"] == 3, "it has left")
+        self.tag(one, b"b")  # by then its worker knows that, and its number is free
         self.check({b"a": [3], b"b": [0]})
         # Who takes its place has no tag of it, and is the lowest again when it has one.
         self.subscribers[2] = self.relay.subscriber()
