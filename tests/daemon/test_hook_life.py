@@ -20,6 +20,7 @@ from relay import (
     StartFailed,
     evrelay,
     patience,
+    plain_only,
     pump,
     scaled,
     to_yaml,
@@ -329,6 +330,7 @@ class Ends(RelayCase):
         subscriber.expect_end("eof")
 
     @unittest.skipIf(shutil.which("nc") is None, "there is no nc")
+    @plain_only("nc has none")
     def test_half_close_by_nc(self):
         """printf '5:hello,' | nc -N 127.0.0.1 PORT"""
         usage = subprocess.run(["nc", "-h"], capture_output=True, check=False)

@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 import wire
-from relay import KIB, MIB, Producer, RelayCase, evrelay, pump
+from relay import KIB, MIB, Producer, RelayCase, evrelay, plain_only, pump
 
 HAS_IPV6 = os.path.exists("/proc/net/if_inet6")
 
@@ -68,6 +68,7 @@ class BindAddr(RelayCase):
         self.assertEqual({host for host, _ in relay.addresses}, {info[4][0] for info in found})
         self.assert_serves(relay, *relay.addresses)
 
+    @plain_only("a flag has no certificates")
     def test_flags_beat_the_file(self):
         home = self.directory()
         path = os.path.join(home, "flag.sock")

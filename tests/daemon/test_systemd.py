@@ -11,7 +11,17 @@ import threading
 import unittest
 
 from activation import HAS_SYSTEMD, Activation, tcp_listener
-from relay import KIB, Relay, RelayCase, StartFailed, Subscriber, parse_address, patience, scaled
+from relay import (
+    KIB,
+    Relay,
+    RelayCase,
+    StartFailed,
+    Subscriber,
+    parse_address,
+    patience,
+    plain_only,
+    scaled,
+)
 
 UNITS = pathlib.Path(__file__).resolve().parents[2] / "systemd"
 
@@ -147,6 +157,7 @@ class SocketActivation(RelayCase):
         self.home = self.directory()
         self.path = os.path.join(self.home, "producer.sock")
 
+    @plain_only("where the file names TLS, it must name the sockets")
     def test_both_ports_by_name(self):
         tcp = tcp_listener()
         activation = Activation(
@@ -166,6 +177,7 @@ class SocketActivation(RelayCase):
         subscriber = Subscriber(tcp.getsockname())
         self.addCleanup(subscriber.close)
 
+    @plain_only("where the file names TLS, it must name the sockets")
     def test_several_subscriber_sockets_and_an_own_producer_socket(self):
         sockets = [("subscriber", tcp_listener()), ("subscriber", tcp_listener())]
         relay = self.start(start=Activation(self, sockets).start)
@@ -200,6 +212,7 @@ class SocketActivation(RelayCase):
         relay = self.start(env={"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "producer"})
         relay.producer().ping()
 
+    @plain_only("where the file names TLS, it must name the sockets")
     def test_bar_16_a_restart_refuses_nobody(self):
         """RELIABILITY bar 16: restarts by a supervisor that holds the sockets: 0 refused."""
         tcp = tcp_listener()

@@ -545,6 +545,13 @@ class Relay:
             )
         return new
 
+    @property
+    def sub_arguments(self):
+        """How `evrelay sub` finds its way to the first listener."""
+        host, port = self.address
+        arguments = [f"{host}:{port}"]
+        return [*arguments, "--tls", "--ca", tls.server().ca] if OVER_TLS else arguments
+
     def producer(self):
         return self._peer(Producer(self.producer_path))
 

@@ -17,7 +17,6 @@ import subprocess
 import tempfile
 
 NAME = "localhost"  # what clients want the server to be
-RECORD = 16 * 1024  # bytes that fit into one record
 READ_SIZE = 256 * 1024
 
 # What `openssl` is told: who signs, and what certificates are for.
@@ -230,7 +229,7 @@ class Channel:
         if self._ending:
             raise BrokenPipeError
         if not self._payload:
-            self._payload = self._tls.write(data[:RECORD])
+            self._payload = self._tls.write(data)
         self._flush()
         sent, self._payload = self._payload, 0
         return sent
