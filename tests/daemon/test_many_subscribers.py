@@ -16,7 +16,7 @@ import sys
 import unittest
 
 import wire
-from relay import KIB, SANITIZED, RelayCase, patience, pump, scaled
+from relay import KIB, SANITIZED, RelayCase, patience, plain_only, pump, scaled
 
 SUBSCRIBERS = 10_000
 PROCESSES = 2
@@ -77,6 +77,7 @@ class ManySubscribers(RelayCase):
         self.assertTrue(select.select([process.stdout], [], [], patience(60))[0], "it is silent")
         return process.stdout.readline()
 
+    @plain_only("the crowd has none")
     def test_ten_thousand_subscribers(self):
         """All 10,000 get all 100 events; an idle one costs at most 512 bytes."""
         relay = self.start(max_clients=SUBSCRIBERS)
