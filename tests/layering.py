@@ -68,6 +68,7 @@ HOMES = {
     "Lua": (r"(lua|lauxlib|lualib|lua-cjson)\.h(pp)?", ["hook/"]),
     "spdlog and fmt": (r"(spdlog|fmt)/.*", ["logging/"]),
     "nlohmann-json": (r"nlohmann/.*", ["admin/", "client/"]),
+    "OpenSSL": (r"openssl/.*", ["net/tls_"]),
     "systemd": (r"systemd/.*", ["system/", "logging/"]),
 }
 

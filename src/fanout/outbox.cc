@@ -73,10 +73,11 @@ Outbox::Consumed Outbox::Consume(BroadcastLog& log, std::size_t bytes) {
   return result;
 }
 
-Outbox::Skipped Outbox::SkipTo(BroadcastLog& log, const Boundary& target) {
+Outbox::Skipped Outbox::SkipTo(BroadcastLog& log, const Boundary& target, bool begun) {
   assert(cursor_.pinned() && limit_.position == kNever);
   const Position at = log.PositionOf(cursor_);
-  const Boundary next = NextFrame(log);
+  const bool direct_is_next = direct_ != nullptr && direct_->Due(0) <= at;
+  const Boundary next = begun && !direct_is_next ? log.FirstFrameFrom(at + 1) : NextFrame(log);
   if (at >= target.position || next.position >= target.position) return {};
   Skipped result;
   result.written = next.ordinal - counted_.ordinal;

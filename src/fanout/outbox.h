@@ -60,12 +60,13 @@ class Outbox {
 
   // Moves a subscriber that is before `target` there, for good: what it has not begun to be sent
   // up to `target` is skipped, a frame it has been sent in part will be ended. Direct frames stay.
-  // Only for one that is behind.
+  // `begun`: its next byte is on its way, though it does not count as sent. Only for one that is
+  // behind.
   struct Skipped {
     std::uint64_t written = 0;  // frames found to have been written
     std::uint64_t skipped = 0;
   };
-  Skipped SkipTo(BroadcastLog& log, const Boundary& target);
+  Skipped SkipTo(BroadcastLog& log, const Boundary& target, bool begun = false);
 
   // The subscriber ends here. What it holds is given up.
   struct Abandoned {

@@ -31,6 +31,7 @@ struct HookEvent {
   ConnectionId connection;
   std::string_view srcaddr;  // without brackets; "unix" for Unix sockets
   std::uint16_t srcport = 0;
+  std::string_view peer_name;              // what its certificate calls it; empty: nothing
   std::string_view tag;                    // of the connection, as earlier hooks have set it
   std::string_view msg;                    // kMessageReceived
   CloseReason reason = CloseReason::kEof;  // kConnectionClosed

@@ -25,6 +25,14 @@ void PushText(lua_State* lua, std::string_view text) {
   lua_pushlstring(lua, text.data(), text.size());
 }
 
+void PushTextOrNil(lua_State* lua, std::string_view text) {
+  if (text.empty()) {
+    lua_pushnil(lua);
+  } else {
+    PushText(lua, text);
+  }
+}
+
 // A whole number, or its decimal digits.
 std::optional<std::uint32_t> RequestNumber(lua_State* lua, int index) {
   if (lua_type(lua, index) == LUA_TNUMBER) {
@@ -107,7 +115,7 @@ int Print(lua_State* lua) {
 
 }  // namespace
 
-const std::array<EventVariable, 6> kEventVariables{{
+const std::array<EventVariable, 7> kEventVariables{{
     {"msg",
      [](lua_State* lua, const HookContext& context) {
        if (context.event()->kind == HookEventKind::kMessageReceived) {
@@ -124,13 +132,10 @@ const std::array<EventVariable, 6> kEventVariables{{
      [](lua_State* lua, const HookContext& context) {
        lua_pushinteger(lua, context.event()->connection.conidx);
      }},
-    {"tag",
+    {"tag", [](lua_State* lua, const HookContext& context) { PushTextOrNil(lua, context.tag()); }},
+    {"peer_name",
      [](lua_State* lua, const HookContext& context) {
-       if (context.tag().empty()) {
-         lua_pushnil(lua);
-       } else {
-         PushText(lua, context.tag());
-       }
+       PushTextOrNil(lua, context.event()->peer_name);
      }},
     {"reason",
      [](lua_State* lua, const HookContext& context) {

@@ -36,7 +36,7 @@ struct EventVariable {
   std::string_view name;
   void (*push)(lua_State* lua, const HookContext& context);  // only in an event
 };
-extern const std::array<EventVariable, 6> kEventVariables;
+extern const std::array<EventVariable, 7> kEventVariables;
 
 // Pushes a variable of the running event, or nil: it has none of this name. Null: pushes nil.
 void PushVariable(lua_State* lua, const HookContext& context, const EventVariable* variable);

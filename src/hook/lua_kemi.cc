@@ -30,7 +30,7 @@ void PushArgument(lua_State* lua) {
   if (variable == nullptr) {
     luaL_error(lua,
                "%s is not known here; there are $evapi(msg), $evapi(srcaddr), $evapi(srcport), "
-               "$evapi(conidx), $evapi(tag), $evapi(reason)",
+               "$evapi(conidx), $evapi(tag), $evapi(reason), $evapi(peer_name)",
                lua_tostring(lua, 1));
   }
   PushVariable(lua, ContextOf(lua), variable);

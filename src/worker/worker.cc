@@ -33,6 +33,7 @@ HookEvent EventOf(HookEventKind kind, const Origin& origin) {
   event.connection = origin.connection;
   event.srcaddr = origin.srcaddr;
   event.srcport = origin.srcport;
+  event.peer_name = origin.peer_name;
   return event;
 }
 

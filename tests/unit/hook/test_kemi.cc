@@ -102,7 +102,7 @@ TEST_CASE("any other variable is an error that says which there are") {
   CHECK(Failure("KSR.pv." + function + "('" + name + "')") ==
         "hook.lua:1: " + name +
             " is not known here; there are $evapi(msg), $evapi(srcaddr), $evapi(srcport), "
-            "$evapi(conidx), $evapi(tag), $evapi(reason)");
+            "$evapi(conidx), $evapi(tag), $evapi(reason), $evapi(peer_name)");
 }
 
 TEST_CASE("KSR writes to the log") {
