@@ -85,9 +85,11 @@ std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
 void TakeOver(const Config& next, Config& config) {
   config.max_clients = next.max_clients;
   config.max_clients_per_ip = next.max_clients_per_ip;
+  config.accept_rate = next.accept_rate;
   config.bad_frame = next.bad_frame;
   config.max_message = next.max_message;
   config.max_event = next.max_event;
+  config.frame_timeout = next.frame_timeout;
   config.send_buffer = next.send_buffer;
   config.script = next.script;
   config.event_callback = next.event_callback;
@@ -361,6 +363,7 @@ void Daemon::FinishReload(HookLoader::Result result) {
   TakeOver(result.config, config_);
   SetLogLevel(config_.log.level);
   producers_.OnReload();
+  subscribers_.OnReload();
   WarnAbout(config_);
   LogScript();
   LogInfo(kLogger, "reload: done");

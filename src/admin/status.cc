@@ -102,7 +102,8 @@ std::string StatusJson(const StatusFacts& facts, const Counters& counters, Hub& 
        {{"turns", counters.loop.turns},
         {"sends", counters.loop.sends},
         {"short_writes", counters.loop.short_writes},
-        {"holds", counters.loop.holds}}},
+        {"holds", counters.loop.holds},
+        {"accept_pauses", counters.loop.accept_pauses}}},
   };
   // A path need not be UTF-8.
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);

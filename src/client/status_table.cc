@@ -136,6 +136,8 @@ void AddPeers(Table& table, const Json& status) {
   table.Row("  closed", Words().AddNames(ended),
             AnyBut({"eof", "reset", "hook", "drain", "admin"}, ended));
   table.Row("  turned away", Words().AddNames(Group(subscribers, "refused")), true);
+  table.Row("  kept waiting",
+            Words().AddCount(Count(Group(status, "loop"), "accept_pauses"), "times"), true);
 
   const Json producers = Group(status, "producers");
   const Json left = Group(producers, "closed");

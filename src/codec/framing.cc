@@ -123,7 +123,7 @@ std::size_t FrameReader::Discard(std::string_view& chunk) {
 }
 
 netstring::Error FrameReader::Finish() const {
-  return partial_.empty() || handed_out_ ? netstring::Error::kNone : netstring::Error::kTruncated;
+  return begun() ? netstring::Error::kTruncated : netstring::Error::kNone;
 }
 
 void FrameReader::ReleasePartial() {

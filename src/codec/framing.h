@@ -47,6 +47,9 @@ class FrameReader {
   // afresh. Returns the number of bytes thrown away.
   std::size_t Discard(std::string_view& chunk);
 
+  // A frame has begun and has not ended.
+  bool begun() const { return !partial_.empty() && !handed_out_; }
+
   // At EOF: kTruncated inside a frame, else kNone.
   netstring::Error Finish() const;
 

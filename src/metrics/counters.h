@@ -98,10 +98,11 @@ struct Counters {
   } async;
 
   struct {
-    std::uint64_t turns = 0;         // times the loop went round
-    std::uint64_t sends = 0;         // sendmsg calls to subscribers
-    std::uint64_t short_writes = 0;  // of these, those that did not take everything
-    std::uint64_t holds = 0;         // times policy block stopped reading producers
+    std::uint64_t turns = 0;          // times the loop went round
+    std::uint64_t sends = 0;          // sendmsg calls to subscribers
+    std::uint64_t short_writes = 0;   // of these, those that did not take everything
+    std::uint64_t holds = 0;          // times policy block stopped reading producers
+    std::uint64_t accept_pauses = 0;  // times accept_rate stopped accepting subscribers
   } loop;
 };
 

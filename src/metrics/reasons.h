@@ -18,6 +18,8 @@ enum class CloseReason : std::uint8_t {
   kHookError,       // connection-new failed
   kSlowSubscriber,  // its lag reached max_lag
   kStalled,         // it held producers back for stall_timeout without taking a byte
+  kDeadPeer,        // its machine, or the way to it, is gone
+  kFrameTimeout,    // one frame of it took longer than frame_timeout
   kTruncated,       // EOF inside a frame
   kBadSize,
   kBadType,
@@ -31,15 +33,16 @@ enum class CloseReason : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(CloseReason::kCount)>
-    kCloseReasonNames{"eof",        "reset",           "hook",     "admission",
-                      "hook-error", "slow-subscriber", "stalled",  "truncated",
-                      "bad-size",   "bad-type",        "bad-list", "too-big",
-                      "forbidden",  "slow-producer",   "drain",    "admin"};
+    kCloseReasonNames{
+        "eof",      "reset",     "hook",          "admission",     "hook-error", "slow-subscriber",
+        "stalled",  "dead-peer", "frame-timeout", "truncated",     "bad-size",   "bad-type",
+        "bad-list", "too-big",   "forbidden",     "slow-producer", "drain",      "admin"};
 
 // Why a frame that was due to a subscriber was never wholly handed to the kernel.
 enum class DropReason : std::uint8_t {
   kClosing,  // it did not take what was due within the 5 s after its close
   kReset,
+  kDeadPeer,
   kRefused,  // the subscriber was never let in: the script or the bounds of admission refused it
   kSlowSubscriber,
   kSkipped,  // policy skip moved the subscriber past it
@@ -49,8 +52,8 @@ enum class DropReason : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(DropReason::kCount)>
-    kDropReasonNames{"closing", "reset",   "refused", "slow-subscriber",
-                     "skipped", "stalled", "drain"};
+    kDropReasonNames{"closing",         "reset",   "dead-peer", "refused",
+                     "slow-subscriber", "skipped", "stalled",   "drain"};
 
 // Why a connection was turned away at the door.
 enum class RefuseReason : std::uint8_t {

@@ -151,10 +151,10 @@ void Listener::Stop() {
   spare_.Close();
 }
 
-void Listener::OnReady(unsigned) noexcept {
+void Listener::Accept() {
   int rest_error = 0;
-  // The handler may have called Stop.
-  for (int i = 0; i < kAcceptsPerTurn && fd_; ++i) {
+  // The handler may have called Stop or SetPaused.
+  for (int i = 0; i < kAcceptsPerTurn && fd_ && !paused_ && !resume_.scheduled(); ++i) {
     sockaddr_storage storage;
     auto* address = reinterpret_cast<sockaddr*>(&storage);
     socklen_t size = sizeof storage;

@@ -50,7 +50,8 @@ class Listener {
  public:
   class Handler {
    public:
-    // `fd` is non-blocking and close-on-exec. May call Stop; must not destroy the listener.
+    // `fd` is non-blocking and close-on-exec. May call SetPaused and Stop; must not destroy the
+    // listener.
     virtual void OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept = 0;
     // One connection was accepted and closed at once, as there was no descriptor to keep it. As
     // above.
@@ -68,6 +69,9 @@ class Listener {
   // While paused, nobody is accepted; peers wait in the kernel's backlog.
   void SetPaused(bool paused);
 
+  // Accepts now those who wait, as the loop does when there are any.
+  void Accept();
+
   // Ends accepting and closes the socket; peers still waiting in it are reset. Again: no effect.
   void Stop();
 
@@ -75,7 +79,7 @@ class Listener {
   const std::string& name() const { return name_; }
 
  private:
-  void OnReady(unsigned ready) noexcept;
+  void OnReady(unsigned) noexcept { Accept(); }
   int ShedOne() noexcept;  // 0, or why it could not: an errno value
   void Rest(int error);
   void Resume() noexcept;

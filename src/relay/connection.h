@@ -47,7 +47,8 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   enum class SendResult : std::uint8_t {
     kDrained,  // everything due has been handed to the kernel
     kBlocked,  // the kernel takes no more; the connection tells the hub when it does (OnWritable)
-    kBroken,   // the peer is gone
+    kBroken,   // the connection has ended
+    kDead,     // likewise: its peer does not answer
   };
   struct Sent {
     SendResult result;
@@ -68,6 +69,9 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
 
   // The peer's kernel has taken all that was sent.
   virtual bool Delivered() const noexcept = 0;
+
+  // It has not, and has not answered for so long that it must be gone.
+  virtual bool Unreachable() const noexcept = 0;
 
   // It is to be destroyed with frames unsent: make the peer see a reset, not an orderly end.
   virtual void Reset() noexcept = 0;

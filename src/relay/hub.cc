@@ -14,6 +14,7 @@ Hub::Hub(Loop& loop, const Config& config, Counters& counters)
       log_(config.netstring_format ? BroadcastLog::Format::kNetstring : BroadcastLog::Format::kRaw),
       deadline_(loop, TimerEvent::To<&Hub::OnDeadline>(this)),
       stalled_(loop, TimerEvent::To<&Hub::OnStalled>(this)),
+      ack_check_(loop, TimerEvent::To<&Hub::OnAckCheck>(this)),
       expiry_(loop, TimerEvent::To<&Hub::OnExpiry>(this)) {}
 
 Hub::~Hub() {
@@ -81,6 +82,7 @@ void Hub::Push(Connection& connection, Frame frame) {
 
 void Hub::Flush() {
   if (log_.end() != log_.mark()) due_.TakeAll(caught_up_);
+  if (!due_.empty() && !ack_check_.scheduled()) ack_check_.Schedule(kAckCheckInterval);
   while (!due_.empty()) Deliver(due_.front());
   log_.Mark();
   ApplySlowPolicy();
@@ -109,6 +111,9 @@ void Hub::Deliver(Connection& connection) {
       return;
     case Connection::SendResult::kBroken:
       OnGone(connection, CloseReason::kReset);
+      return;
+    case Connection::SendResult::kDead:
+      OnGone(connection, CloseReason::kDeadPeer);
       return;
   }
 }

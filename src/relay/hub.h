@@ -52,6 +52,8 @@ class Hub {
   // how long its peer may then take to end its side.
   static constexpr std::chrono::seconds kClosingTime{5};
   static constexpr std::chrono::seconds kLingerTime{2};
+  // How often those who have something to acknowledge are looked at.
+  static constexpr std::chrono::seconds kAckCheckInterval{4};
   // What is taken in one turn of the loop from all producers together, and from all workers, in
   // bytes; the frame or verdict that crosses the line is the last.
   static constexpr std::size_t kTurnIntake = 256 * 1024;
@@ -202,6 +204,7 @@ class Hub {
   void ScheduleDeadline();
   void OnDeadline() noexcept;
   void OnStalled() noexcept;
+  void OnAckCheck() noexcept;
 
   const Config& config_;
   Counters& counters_;
@@ -227,6 +230,7 @@ class Hub {
   Clock::time_point probed_at_{};
   TimerEvent deadline_;
   TimerEvent stalled_;
+  TimerEvent ack_check_;
   TimerEvent expiry_;  // when it is scheduled, expiry_at_ says for when
   Clock::time_point expiry_at_;
 };

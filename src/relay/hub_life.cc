@@ -78,7 +78,8 @@ void Hub::OnGone(Connection& connection, CloseReason reason) {
     }
     Delete(connection);
   } else {
-    Cut(connection, reason, DropReason::kReset);
+    Cut(connection, reason,
+        reason == CloseReason::kDeadPeer ? DropReason::kDeadPeer : DropReason::kReset);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "logging/log.h"
+#include "net/dead_peer.h"
 
 namespace evrelay {
 
@@ -31,6 +32,10 @@ CloseReason ReasonOf(netstring::Error error) {
       break;
   }
   return CloseReason::kEof;
+}
+
+CloseReason ReasonOf(const Transport::Received& broken) {
+  return IsDeadPeerError(broken.error) ? CloseReason::kDeadPeer : CloseReason::kReset;
 }
 
 }  // namespace
@@ -68,7 +73,9 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
     if (due != 0) {
       ++context_.counters.loop.sends;
       const Transport::Sent sent = transport_->Send(pieces.data(), count);
-      if (sent.broken) return {SendResult::kBroken, total};
+      if (sent.broken) {
+        return {IsDeadPeerError(sent.error) ? SendResult::kDead : SendResult::kBroken, total};
+      }
       bytes = sent.bytes;
     }
     total += bytes;
@@ -96,13 +103,26 @@ void Subscriber::StopReading() noexcept {
   WatchInput();
 }
 
-void Subscriber::WatchInput() {
+bool Subscriber::Reads() const {
   const bool full = unhandled_ > kMaxUnhandled || unhandled_bytes_ > kMaxUnhandledBytes;
-  if (lingering_ || (reading_ && !full)) {
+  return reading_ && !full;
+}
+
+void Subscriber::WatchInput() {
+  if (lingering_ || Reads()) {
     event_.Add(IoEvent::kRead);
     if (transport_->holds_input()) event_.Feed(IoEvent::kRead);
   } else {
     event_.Remove(IoEvent::kRead);
+  }
+  TimeFrame();
+}
+
+void Subscriber::TimeFrame() {
+  if (!reader_.begun() || !Reads()) {
+    StopTime();
+  } else if (!timed()) {
+    context_.frame_timer.Begin(*this);
   }
 }
 
@@ -131,6 +151,8 @@ bool Subscriber::Delivered() const noexcept {
   return ioctl(event_.fd(), SIOCOUTQ, &bytes) != 0 || bytes == 0;
 }
 
+bool Subscriber::Unreachable() const noexcept { return IsDeadPeer(event_.fd(), kAckTime); }
+
 void Subscriber::Reset() noexcept {
   const linger now{.l_onoff = 1, .l_linger = 0};
   setsockopt(event_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
@@ -148,7 +170,7 @@ Subscriber::After Subscriber::OnReadable() {
     case Transport::Status::kAgain:
       return After::kStays;
     case Transport::Status::kBroken:
-      context_.hub.OnGone(*this, CloseReason::kReset);
+      context_.hub.OnGone(*this, ReasonOf(received));
       return After::kGone;
     case Transport::Status::kEnd:
       ended_ = true;
@@ -171,6 +193,7 @@ void Subscriber::OnChunk(std::string_view chunk) {
   std::optional<CloseReason> end;
   if (context_.config.netstring_format) {
     end = Decode(chunk, messages);
+    TimeFrame();
   } else {
     messages.Add(chunk);
   }
@@ -187,6 +210,7 @@ std::optional<CloseReason> Subscriber::Decode(std::string_view chunk, MessageBat
       case FrameReader::Kind::kMore:
         return std::nullopt;
       case FrameReader::Kind::kFrame:
+        StopTime();  // what follows is another frame
         if (!item.payload.empty()) messages.Add(item.payload);
         break;
       case FrameReader::Kind::kError:
@@ -195,6 +219,14 @@ std::optional<CloseReason> Subscriber::Decode(std::string_view chunk, MessageBat
         return std::nullopt;
     }
   }
+}
+
+void Subscriber::OnFrameTimeout() noexcept {
+  // What is missing may have come while the loop was held up.
+  const auto frame = began();
+  if (OnReadable() == After::kGone || !timed() || began() != frame) return;
+  StopTime();
+  context_.hub.End(*this, CloseReason::kFrameTimeout);
 }
 
 void Subscriber::OnMessages(MessageBatch messages) {

@@ -8,6 +8,7 @@
 #ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_H_
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_H_
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@
 #include "net/transport.h"
 #include "relay/connection.h"
 #include "relay/hub.h"
+#include "subscriber/frame_timer.h"
 #include "worker/worker_pool.h"
 
 namespace evrelay {
@@ -36,14 +38,17 @@ struct SubscriberContext {
   const Config& config;
   Counters& counters;
   std::string scratch;  // reads land here; sized once
+  FrameTimer frame_timer{loop, config};
 };
 
-class Subscriber final : public Connection {
+class Subscriber final : public Connection, public BegunFrame {
  public:
   // Bytes read at a time.
   static constexpr std::size_t kReadSize = 64 * 1024;
   static constexpr std::uint32_t kMaxUnhandled = 1024;
   static constexpr std::uint64_t kMaxUnhandledBytes = 256 * kKiB;
+  // How long a peer may leave unacknowledged what it was sent.
+  static constexpr std::chrono::seconds kAckTime{30};
 
   Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
              const SocketAddress& peer, PeerCounts::Place place);
@@ -56,9 +61,13 @@ class Subscriber final : public Connection {
   void StopReading() noexcept override;
   bool Linger() noexcept override;
   bool Delivered() const noexcept override;
+  bool Unreachable() const noexcept override;
   void Reset() noexcept override;
   std::uint32_t Unhandled() const override { return unhandled_; }
   std::string Peer() const override { return peer_.ToString(); }
+
+  // A frame of it has taken longer than frame_timeout.
+  void OnFrameTimeout() noexcept;
 
  private:
   // What a read did to the subscriber: kGone means it has been destroyed.
@@ -71,6 +80,8 @@ class Subscriber final : public Connection {
   std::optional<CloseReason> Decode(std::string_view chunk, MessageBatch& messages);
   void OnMessages(MessageBatch messages);
   void WatchInput();
+  void TimeFrame();
+  bool Reads() const;
   Origin origin() const;
 
   SubscriberContext& context_;

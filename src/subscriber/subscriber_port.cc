@@ -48,7 +48,8 @@ SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const 
                                Counters& counters, PeerCounts& peers,
                                std::vector<UniqueFd> activated)
     : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')},
-      peers_(peers) {
+      peers_(peers),
+      go_on_(loop, TimerEvent::To<&SubscriberPort::GoOn>(this)) {
   for (UniqueFd& fd : activated) {
     const std::string name = ListeningName(fd.get());
     Open(std::move(fd), {}, ConfigOf(name, config));
@@ -74,7 +75,34 @@ void SubscriberPort::Open(UniqueFd listening, std::string name, ListenConfig con
 }
 
 void SubscriberPort::Stop() {
+  go_on_.Cancel();
   for (Door& door : doors_) door.listener().Stop();
+}
+
+void SubscriberPort::OnReload() {
+  context_.frame_timer.OnReload();
+  if (go_on_.scheduled()) GoOn();
+}
+
+bool SubscriberPort::Rest() {
+  const std::uint32_t rate = context_.config.accept_rate;
+  if (rate == 0) return false;
+  const std::chrono::nanoseconds wait = accept_rate_.Wait(rate, Loop::Now());
+  if (wait <= wait.zero()) return false;
+  for (Door& door : doors_) door.listener().SetPaused(true);
+  go_on_.Schedule(wait);
+  return true;
+}
+
+void SubscriberPort::GoOn() noexcept {
+  go_on_.Cancel();
+  // They take turns in being the first: a crowd at one door must not keep the others closed.
+  first_ = (first_ + 1) % doors_.size();
+  for (std::size_t i = 0; i < doors_.size() && !Rest(); ++i) {
+    Listener& listener = doors_[(first_ + i) % doors_.size()].listener();
+    listener.SetPaused(false);
+    listener.Accept();
+  }
 }
 
 std::vector<std::string> SubscriberPort::names() const {
@@ -99,6 +127,16 @@ void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& pe
     LogWarnLimited(limit, kLogger, "{} is turned away: all {} places of max_clients are taken",
                    peer.ToString(), context_.config.max_clients);
     return;
+  }
+  if (context_.config.accept_rate != 0) {
+    accept_rate_.Take(context_.config.accept_rate, Loop::Now());
+    if (Rest()) {
+      ++context_.counters.loop.accept_pauses;
+      static LogLimit limit;
+      LogInfoLimited(limit, kLogger,
+                     "accept_rate ({} a second) is reached; whoever comes next waits",
+                     context_.config.accept_rate);
+    }
   }
   if (!peer.is_unix()) {
     SetNoDelay(fd.get());

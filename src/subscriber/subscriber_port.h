@@ -1,5 +1,6 @@
 // SubscriberPort: the listeners of bind_addr. Lets connections in, up to max_clients and
-// max_clients_per_ip, and makes each a Subscriber of the hub. Thread safety: none; the loop thread.
+// max_clients_per_ip, accept_rate a second, and makes each a Subscriber of the hub. Thread safety:
+// none; the loop thread.
 
 #ifndef EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
 #define EVRELAY_SUBSCRIBER_SUBSCRIBER_PORT_H_
@@ -9,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "event/timer_event.h"
 #include "net/peer_counts.h"
 #include "net/unix_socket.h"
+#include "subscriber/accept_rate.h"
 #include "subscriber/door.h"
 #include "subscriber/subscriber.h"
 
@@ -28,17 +31,26 @@ class SubscriberPort final : private Door::Handler {
   // Accepts no more. Connections stay.
   void Stop();
 
+  // The configuration has changed.
+  void OnReload();
+
   // Where it listens, with real port numbers.
   std::vector<std::string> names() const;
 
  private:
   void OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept override;
   void Open(UniqueFd listening, std::string name, ListenConfig config);
+  // Closes the doors for a while if accept_rate lets nobody in now. Whether it does.
+  bool Rest();
+  void GoOn() noexcept;
 
   SubscriberContext context_;
   PeerCounts& peers_;
   std::deque<UnixSocketPath> paths_;
   std::deque<Door> doors_;
+  AcceptRate accept_rate_;
+  TimerEvent go_on_;       // while the doors are closed for accept_rate
+  std::size_t first_ = 0;  // the door that was served first when they last opened
 };
 
 }  // namespace evrelay

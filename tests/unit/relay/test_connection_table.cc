@@ -22,6 +22,7 @@ class Nobody final : public Connection {
   void StartReading() noexcept override {}
   void StopReading() noexcept override {}
   bool Delivered() const noexcept override { return true; }
+  bool Unreachable() const noexcept override { return false; }
   bool Linger() noexcept override { return false; }
   void Reset() noexcept override {}
   std::uint32_t Unhandled() const override { return 0; }

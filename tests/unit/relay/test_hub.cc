@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 // What a test sees and decides of a connection, also after the hub has destroyed it.
 struct FakePeer {
   bool delivered = true;
+  bool unreachable = false;
   std::string received;
   std::size_t room = SIZE_MAX;  // bytes the socket still takes
   bool broken = false;
@@ -86,6 +87,7 @@ class FakeConnection final : public Connection {
   void StartReading() noexcept override { peer_->reading = true; }
   void StopReading() noexcept override { peer_->reading = false; }
   bool Delivered() const noexcept override { return peer_->delivered; }
+  bool Unreachable() const noexcept override { return peer_->unreachable; }
   bool Linger() noexcept override {
     peer_->ended = true;
     return peer_->lingers;
