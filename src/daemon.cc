@@ -68,7 +68,7 @@ std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
   const auto compare = [&keys](bool same, const char* key) {
     if (!same) keys.emplace_back(key);
   };
-  compare(now.bind_addr == next.bind_addr, "bind_addr");
+  compare(SubscriberPort::SameListeners(now, next), "bind_addr");
   compare(now.workers == next.workers, "workers");
   compare(now.netstring_format == next.netstring_format, "netstring_format");
   compare(now.producer.socket == next.producer.socket, "producer.socket");
@@ -83,6 +83,7 @@ std::vector<std::string> NeedsRestart(const Config& now, const Config& next) {
 
 // Takes over what a running relay can change.
 void TakeOver(const Config& next, Config& config) {
+  if (SubscriberPort::SameListeners(config, next)) config.bind_addr = next.bind_addr;
   config.max_clients = next.max_clients;
   config.max_clients_per_ip = next.max_clients_per_ip;
   config.accept_rate = next.accept_rate;
@@ -111,6 +112,10 @@ void WarnAbout(const Config& config) {
       "slow_subscriber.max_lag ({} bytes) is below max_event ({} bytes): an event between the two "
       "puts every subscriber over max_lag at once",
       config.slow_subscriber.max_lag, config.max_event);
+}
+
+void WarnAbout(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) LogWarn(kLogger, "{}", warning);
 }
 
 void ReportStuck(const WorkerPool::Stuck& stuck) {
@@ -146,8 +151,16 @@ int Serve(const ServeOptions& options) {
     std::fprintf(stderr, "%s\n", hooks.error.c_str());
     return kExitConfig;
   }
+  std::vector<std::string> warnings;
+  try {
+    warnings = SubscriberPort::CheckCertificates(loaded.config);
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return kExitConfig;
+  }
   if (options.check) {
     WarnAbout(loaded.config, hooks.hooks);
+    WarnAbout(warnings);
     std::puts("ok");
     return kExitDone;
   }
@@ -206,6 +219,7 @@ int Daemon::Run() {
           Joined(subscribers_.names()), config_.producer.socket, EVRELAY_VERSION);
   LogScript();
   WarnAbout(config_);
+  WarnAbout(subscribers_.Warnings());
   NotifySystemd("READY=1");
   OnNotify();
   loop_.Run();
@@ -321,6 +335,7 @@ void Daemon::BeginReload() {
   if (next.errors.empty()) {
     try {
       CheckFileLimit(RaiseFileLimit(), next.config);
+      next_rules_ = subscribers_.RulesOf(next.config);
     } catch (const std::runtime_error& error) {
       next.errors.emplace_back(error.what());
     }
@@ -361,10 +376,12 @@ void Daemon::FinishReload(HookLoader::Result result) {
     return;
   }
   TakeOver(result.config, config_);
+  subscribers_.SetRules(std::move(next_rules_));
   SetLogLevel(config_.log.level);
   producers_.OnReload();
   subscribers_.OnReload();
   WarnAbout(config_);
+  WarnAbout(subscribers_.Warnings());
   LogScript();
   LogInfo(kLogger, "reload: done");
   EndReload(true, reload_notes_);

@@ -99,6 +99,7 @@ class Daemon final : private ControlPort::Operator {
   bool reported_loader_ = false;
   std::uint64_t reloads_ = 0;              // have begun
   std::vector<std::string> reload_notes_;  // what the one under way leaves to a restart
+  std::vector<DoorRules> next_rules_;      // of the one under way
   bool reload_wanted_ = false;
   bool draining_ = false;
   bool told_to_stop_ = false;  // by a signal

@@ -37,6 +37,7 @@ std::string ClientsJson(const Hub& hub, std::uint32_t from, std::size_t most) {
     clients.push_back({
         {"conidx", conidx},
         {"address", connection->Peer()},
+        {"peer_name", connection->PeerName()},
         {"tag", hub.TagOf(*connection)},
         {"state", Name(connection->state())},
         {"age_s", static_cast<double>(age.count()) / 1000},

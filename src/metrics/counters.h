@@ -43,6 +43,13 @@ struct Counters {
     ReasonCounts<CloseReason> closed;
   } subscribers, producers;
 
+  // Handshakes of subscribers' connections; those that a drain cuts short are not counted.
+  struct {
+    std::uint64_t handshaking = 0;  // now
+    std::uint64_t accepted = 0;     // let in; also counted in subscribers.accepted
+    ReasonCounts<TlsFailure> failed;
+  } tls;
+
   struct {
     std::uint64_t relayed = 0;  // events taken into the log, from data frames or requests
     std::uint64_t bytes = 0;    // their payload

@@ -67,6 +67,23 @@ enum class RefuseReason : std::uint8_t {
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
     kRefuseReasonNames{"full", "no-files", "not-allowed", "per-ip"};
 
+// Why a TLS connection did not get through its handshake.
+enum class TlsFailure : std::uint8_t {
+  kTimeout,         // not done within 5 s
+  kProtocol,        // not TLS, malformed, or nothing in common
+  kVersion,         // below `min`
+  kNoCertificate,   // none was shown, but client_ca asks for one
+  kUnknownCa,       // the certificate is signed by somebody else
+  kExpired,         // or not yet valid
+  kBadCertificate,  // not acceptable for any other reason
+  kClosed,          // the peer left
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(TlsFailure::kCount)>
+    kTlsFailureNames{"timeout",    "protocol", "version",         "no-certificate",
+                     "unknown-ca", "expired",  "bad-certificate", "closed"};
+
 // What a producer can ask for, in the words of the wire; also those of producer.allow's `verbs`.
 enum class Verb : std::uint8_t {
   kRelay,
@@ -139,6 +156,9 @@ inline constexpr std::string_view Name(DropReason r) {
 }
 inline constexpr std::string_view Name(RefuseReason r) {
   return kRefuseReasonNames[static_cast<std::size_t>(r)];
+}
+inline constexpr std::string_view Name(TlsFailure f) {
+  return kTlsFailureNames[static_cast<std::size_t>(f)];
 }
 inline constexpr std::string_view Name(Verb v) { return kVerbNames[static_cast<std::size_t>(v)]; }
 inline constexpr std::string_view Name(HookEventKind k) {

@@ -6,7 +6,7 @@
 
 namespace evrelay {
 
-Transport::Received PlainTransport::Receive(char* to, std::size_t room) noexcept {
+Transport::Received Transport::ReceivePlain(char* to, std::size_t room) noexcept {
   ssize_t n;
   do {
     n = recv(fd(), to, room, MSG_DONTWAIT);
@@ -17,7 +17,7 @@ Transport::Received PlainTransport::Receive(char* to, std::size_t room) noexcept
   return {Status::kBroken, 0, errno};
 }
 
-Transport::Sent PlainTransport::Send(const iovec* pieces, std::size_t count) noexcept {
+Transport::Sent Transport::SendPlain(const iovec* pieces, std::size_t count) noexcept {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(pieces);  // sendmsg only reads them
   message.msg_iovlen = count;
@@ -25,12 +25,14 @@ Transport::Sent PlainTransport::Send(const iovec* pieces, std::size_t count) noe
   do {
     n = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (n < 0 && errno == EINTR);
-  if (n >= 0) return {.bytes = static_cast<std::size_t>(n)};
+  if (n >= 0) return {.bytes = static_cast<std::size_t>(n), .moved = static_cast<std::size_t>(n)};
   // Short of memory for now: like a full buffer.
   if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) return {};
   return {.broken = true, .error = errno};
 }
 
-bool PlainTransport::EndSending() noexcept { return shutdown(fd(), SHUT_WR) == 0; }
+Transport::Ended PlainTransport::EndSending() noexcept {
+  return shutdown(fd(), SHUT_WR) == 0 ? Ended::kDone : Ended::kBroken;
+}
 
 }  // namespace evrelay

@@ -46,6 +46,7 @@ class Transport {
   struct Sent {
     bool broken = false;  // `error` says why
     std::size_t bytes = 0;
+    std::size_t moved = 0;  // bytes that the kernel has taken, of earlier calls' as well
     int error = 0;
   };
   // Writes `pieces` one after another. When less than all is written, no more is taken until the
@@ -53,11 +54,28 @@ class Transport {
   // what follows that byte may be other bytes.
   virtual Sent Send(const iovec* pieces, std::size_t count) noexcept = 0;
 
-  // Ends our side; call it when all has been written. False: the connection is gone.
-  virtual bool EndSending() noexcept = 0;
+  // The first byte that counts as not written is on its way all the same: the frame that it
+  // belongs to has begun.
+  virtual bool has_begun() const noexcept { return false; }
 
-  // Who the peer's certificate says it is; empty: it has shown none.
+  enum class Ended : std::uint8_t {
+    kDone,
+    kAgain,   // call it again when the socket is writable
+    kBroken,  // the connection is gone
+  };
+  // Ends our side; call it when all has been written.
+  virtual Ended EndSending() noexcept = 0;
+
+  // Who the peer's certificate says it is; empty: it has shown none, or has no name in it.
   virtual std::string peer_name() const { return {}; }
+
+  // After kBroken without an errno: what the peer did, for a person to read.
+  virtual std::string trouble() const { return {}; }
+
+ protected:
+  // Receive and Send of the socket itself.
+  Received ReceivePlain(char* to, std::size_t room) noexcept;
+  Sent SendPlain(const iovec* pieces, std::size_t count) noexcept;
 
  private:
   UniqueFd fd_;
@@ -67,9 +85,11 @@ class PlainTransport final : public Transport {
  public:
   using Transport::Transport;
 
-  Received Receive(char* to, std::size_t room) noexcept override;
-  Sent Send(const iovec* pieces, std::size_t count) noexcept override;
-  bool EndSending() noexcept override;
+  Received Receive(char* to, std::size_t room) noexcept override { return ReceivePlain(to, room); }
+  Sent Send(const iovec* pieces, std::size_t count) noexcept override {
+    return SendPlain(pieces, count);
+  }
+  Ended EndSending() noexcept override;
 };
 
 }  // namespace evrelay

@@ -52,10 +52,14 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   };
   struct Sent {
     SendResult result;
-    std::size_t bytes;
+    std::size_t bytes;  // that the kernel has taken
   };
   // Hands what is due to the kernel. Called by the hub's flush only.
   virtual Sent Send(BroadcastLog& log) noexcept = 0;
+
+  // Of the next byte that is due, which does not count as sent: it is on its way all the same, so
+  // its frame has begun.
+  virtual bool HasBegun() const noexcept { return false; }
 
   // It is live: its messages are to be read.
   virtual void StartReading() noexcept = 0;
@@ -81,6 +85,8 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
 
   // For the log: its address.
   virtual std::string Peer() const = 0;
+  // What its certificate calls it; empty: nothing.
+  virtual std::string PeerName() const { return {}; }
 
   Outbox& outbox() { return outbox_; }
   ConnectionId id() const { return id_; }

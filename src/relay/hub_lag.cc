@@ -80,7 +80,7 @@ Hub::Lagging Hub::ApplySlowPolicy(Connection& laggard) {
         return Lagging::kGone;
       }
       const Boundary kept = log_.FirstFrameFrom(log_.end().position - (slow.max_lag - direct));
-      const Outbox::Skipped result = laggard.outbox_.SkipTo(log_, kept);
+      const Outbox::Skipped result = laggard.outbox_.SkipTo(log_, kept, laggard.HasBegun());
       counters_.deliveries.written += result.written;
       counters_.deliveries.dropped[DropReason::kSkipped] += result.skipped;
       return Lagging::kStays;

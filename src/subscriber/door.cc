@@ -7,9 +7,9 @@
 
 namespace evrelay {
 
-Door::Door(Loop& loop, UniqueFd listening, std::string name, ListenConfig config,
-           Counters& counters, Handler& handler)
-    : config_(std::move(config)),
+Door::Door(Loop& loop, UniqueFd listening, std::string name, DoorRules rules, Counters& counters,
+           Handler& handler)
+    : rules_(std::move(rules)),
       counters_(counters),
       handler_(handler),
       listener_(loop, std::move(listening), *this, std::move(name)) {}
@@ -28,8 +28,9 @@ void Door::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
 void Door::OnAcceptShed() noexcept { ++counters_.subscribers.refused[RefuseReason::kNoFiles]; }
 
 bool Door::Allows(const SocketAddress& peer) const {
-  return config_.allow.empty() ||
-         std::ranges::any_of(config_.allow, [&](const Network& n) { return peer.Within(n); });
+  const std::vector<Network>& allow = rules_.config.allow;
+  return allow.empty() ||
+         std::ranges::any_of(allow, [&](const Network& n) { return peer.Within(n); });
 }
 
 }  // namespace evrelay

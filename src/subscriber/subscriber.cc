@@ -48,7 +48,9 @@ Subscriber::Subscriber(SubscriberContext& context, std::unique_ptr<Transport> tr
       event_(context.loop, transport_->fd(), IoEvent::To<&Subscriber::OnReady>(this)),
       peer_(peer) {}
 
-Origin Subscriber::origin() const { return {id(), peer_.host(), peer_.port()}; }
+Origin Subscriber::origin() const {
+  return {id(), peer_.host(), peer_.port(), transport_->peer_name()};
+}
 
 bool Subscriber::AnnounceNew() noexcept {
   announced_ = context_.workers.active();
@@ -77,8 +79,8 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
         return {IsDeadPeerError(sent.error) ? SendResult::kDead : SendResult::kBroken, total};
       }
       bytes = sent.bytes;
+      total += sent.moved;
     }
-    total += bytes;
     const Outbox::Consumed consumed = outbox().Consume(log, bytes);
     context_.counters.deliveries.written += consumed.written;
     if (consumed.drained) {
@@ -109,7 +111,7 @@ bool Subscriber::Reads() const {
 }
 
 void Subscriber::WatchInput() {
-  if (lingering_ || Reads()) {
+  if ((lingering_ && !ended_) || Reads()) {
     event_.Add(IoEvent::kRead);
     if (transport_->holds_input()) event_.Feed(IoEvent::kRead);
   } else {
@@ -134,16 +136,27 @@ void Subscriber::OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept
 
 bool Subscriber::Linger() noexcept {
   const bool delivered = Delivered();
-  if (!transport_->EndSending() || ended_) return false;
+  const Transport::Ended ended = transport_->EndSending();
+  if (ended == Transport::Ended::kBroken || (ended_ && ended == Transport::Ended::kDone)) {
+    return false;
+  }
   // What a peer says to a closed socket is answered by a reset, which takes along what it has not
   // received yet. One that only listens and has it all need not be waited for.
   char byte;
-  if (delivered && !talked_ && recv(event_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
+  if (ended == Transport::Ended::kDone && delivered && !talked_ &&
+      recv(event_.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
     return false;
   }
   lingering_ = true;
-  event_.Watch(IoEvent::kRead);
+  event_.Watch((ended_ ? 0 : IoEvent::kRead) |
+               (ended == Transport::Ended::kAgain ? IoEvent::kWrite : 0));
   return true;
+}
+
+void Subscriber::OnLastWords() {
+  if (transport_->EndSending() == Transport::Ended::kAgain) return;
+  event_.Remove(IoEvent::kWrite);
+  if (ended_) context_.hub.OnGone(*this, CloseReason::kEof);
 }
 
 bool Subscriber::Delivered() const noexcept {
@@ -160,7 +173,12 @@ void Subscriber::Reset() noexcept {
 
 void Subscriber::OnReady(unsigned ready) noexcept {
   if ((ready & IoEvent::kRead) != 0 && OnReadable() == After::kGone) return;
-  if ((ready & IoEvent::kWrite) != 0) context_.hub.OnWritable(*this);
+  if ((ready & IoEvent::kWrite) == 0) return;
+  if (lingering_) {
+    OnLastWords();
+  } else {
+    context_.hub.OnWritable(*this);
+  }
 }
 
 Subscriber::After Subscriber::OnReadable() {
@@ -185,6 +203,7 @@ Subscriber::After Subscriber::OnReadable() {
   }
   talked_ = true;
   if (!lingering_) OnChunk({scratch.data(), received.bytes});
+  if (transport_->holds_input()) WatchInput();
   return After::kStays;
 }
 

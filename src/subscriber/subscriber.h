@@ -65,6 +65,8 @@ class Subscriber final : public Connection, public BegunFrame {
   void Reset() noexcept override;
   std::uint32_t Unhandled() const override { return unhandled_; }
   std::string Peer() const override { return peer_.ToString(); }
+  std::string PeerName() const override { return transport_->peer_name(); }
+  bool HasBegun() const noexcept override { return transport_->has_begun(); }
 
   // A frame of it has taken longer than frame_timeout.
   void OnFrameTimeout() noexcept;
@@ -80,6 +82,8 @@ class Subscriber final : public Connection, public BegunFrame {
   std::optional<CloseReason> Decode(std::string_view chunk, MessageBatch& messages);
   void OnMessages(MessageBatch messages);
   void WatchInput();
+  // Lingering: our end has not been said wholly, and may be now.
+  void OnLastWords();
   void TimeFrame();
   bool Reads() const;
   Origin origin() const;

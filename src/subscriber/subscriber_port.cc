@@ -1,5 +1,6 @@
 #include "subscriber/subscriber_port.h"
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -42,13 +43,40 @@ ListenConfig ConfigOf(const std::string& name, const Config& config) {
                            "or tls; give it an entry of its own there");
 }
 
+DoorRules Rules(const ListenConfig& config) {
+  if (!config.tls) return {config, nullptr};
+  try {
+    return {config, LoadTls(*config.tls)};
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error("bind_addr " + config.addr + ": tls: " + error.what());
+  }
+}
+
 }  // namespace
+
+std::vector<std::string> SubscriberPort::CheckCertificates(const Config& config) {
+  std::vector<std::string> warnings;
+  for (const ListenConfig& listen : config.bind_addr) {
+    const DoorRules rules = Rules(listen);
+    if (rules.tls != nullptr) warnings.push_back(rules.tls->Warning());
+  }
+  std::erase(warnings, std::string());
+  return warnings;
+}
+
+bool SubscriberPort::SameListeners(const Config& now, const Config& next) {
+  return std::ranges::equal(
+      now.bind_addr, next.bind_addr, [](const ListenConfig& one, const ListenConfig& other) {
+        return one.addr == other.addr && one.tls.has_value() == other.tls.has_value();
+      });
+}
 
 SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
                                Counters& counters, PeerCounts& peers,
                                std::vector<UniqueFd> activated)
     : context_{loop, hub, workers, config, counters, std::string(Subscriber::kReadSize, '\0')},
       peers_(peers),
+      handshakes_(loop, counters, *this),
       go_on_(loop, TimerEvent::To<&SubscriberPort::GoOn>(this)) {
   for (UniqueFd& fd : activated) {
     const std::string name = ListeningName(fd.get());
@@ -68,15 +96,40 @@ SubscriberPort::SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const 
   }
 }
 
-void SubscriberPort::Open(UniqueFd listening, std::string name, ListenConfig config) {
+void SubscriberPort::Open(UniqueFd listening, std::string name, const ListenConfig& config) {
   Door::Handler& handler = *this;
-  doors_.emplace_back(context_.loop, std::move(listening), std::move(name), std::move(config),
+  doors_.emplace_back(context_.loop, std::move(listening), std::move(name), Rules(config),
                       context_.counters, handler);
 }
 
 void SubscriberPort::Stop() {
   go_on_.Cancel();
   for (Door& door : doors_) door.listener().Stop();
+  handshakes_.DropAll();
+}
+
+std::vector<DoorRules> SubscriberPort::RulesOf(const Config& next) const {
+  const bool same = SameListeners(context_.config, next);
+  if (!same) CheckCertificates(next);
+  const Config& config = same ? next : context_.config;
+  std::vector<DoorRules> rules;
+  for (const Door& door : doors_) {
+    rules.push_back(Rules(ConfigOf(Parsed(door.rules().config).ToString(), config)));
+  }
+  return rules;
+}
+
+void SubscriberPort::SetRules(std::vector<DoorRules> rules) {
+  for (std::size_t i = 0; i < doors_.size(); ++i) doors_[i].SetRules(std::move(rules[i]));
+}
+
+std::vector<std::string> SubscriberPort::Warnings() const {
+  std::vector<std::string> warnings;
+  for (const Door& door : doors_) {
+    if (door.rules().tls != nullptr) warnings.push_back(door.rules().tls->Warning());
+  }
+  std::erase(warnings, std::string());
+  return warnings;
 }
 
 void SubscriberPort::OnReload() {
@@ -111,7 +164,7 @@ std::vector<std::string> SubscriberPort::names() const {
   return names;
 }
 
-void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& peer) noexcept {
+void SubscriberPort::OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept {
   std::optional<PeerCounts::Place> place = peers_.Take(peer, context_.config.max_clients_per_ip);
   if (!place) {
     ++context_.counters.subscribers.refused[RefuseReason::kPerIp];
@@ -121,7 +174,7 @@ void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& pe
                    peer.ToString(), context_.config.max_clients_per_ip);
     return;
   }
-  if (context_.hub.places() >= context_.config.max_clients) {
+  if (context_.hub.places() + handshakes_.size() >= context_.config.max_clients) {
     ++context_.counters.subscribers.refused[RefuseReason::kFull];
     static LogLimit limit;
     LogWarnLimited(limit, kLogger, "{} is turned away: all {} places of max_clients are taken",
@@ -147,8 +200,17 @@ void SubscriberPort::OnArrival(const Door&, UniqueFd fd, const SocketAddress& pe
   } else if (peer.is_unix() || peer.loopback()) {
     SetSendBuffer(fd.get(), kLocalSendBuffer);
   }
-  const Connection& connection = context_.hub.Add(std::make_unique<Subscriber>(
-      context_, std::make_unique<PlainTransport>(std::move(fd)), peer, std::move(*place)));
+  if (door.rules().tls != nullptr) {
+    handshakes_.Begin(door.rules().tls->Accept(std::move(fd)), peer, std::move(*place));
+  } else {
+    OnHandshaken(std::make_unique<PlainTransport>(std::move(fd)), peer, std::move(*place));
+  }
+}
+
+void SubscriberPort::OnHandshaken(std::unique_ptr<Transport> transport, const SocketAddress& peer,
+                                  PeerCounts::Place place) noexcept {
+  const Connection& connection = context_.hub.Add(
+      std::make_unique<Subscriber>(context_, std::move(transport), peer, std::move(place)));
   LogDebug(kLogger, "subscriber {} has conidx {}", connection.Peer(), connection.id().conidx);
 }
 

@@ -15,12 +15,20 @@
 #include "net/unix_socket.h"
 #include "subscriber/accept_rate.h"
 #include "subscriber/door.h"
+#include "subscriber/handshakes.h"
 #include "subscriber/subscriber.h"
 
 namespace evrelay {
 
-class SubscriberPort final : private Door::Handler {
+class SubscriberPort final : private Door::Handler, private Handshakes::Handler {
  public:
+  // Reads the certificates of config.bind_addr, and says what their subscribers will not like.
+  // Throws std::runtime_error when they cannot be used. Opens nothing.
+  static std::vector<std::string> CheckCertificates(const Config& config);
+
+  // Between two such configurations the listeners stay, though what holds for them may change.
+  static bool SameListeners(const Config& now, const Config& next);
+
   // Binds all of config.bind_addr, or takes `activated` sockets in their place when there are any;
   // each then has what bind_addr says of its address. `peers` must outlive the hub, which has the
   // connections. Throws AddressInUse, std::system_error or
@@ -28,24 +36,36 @@ class SubscriberPort final : private Door::Handler {
   SubscriberPort(Loop& loop, Hub& hub, WorkerPool& workers, const Config& config,
                  Counters& counters, PeerCounts& peers, std::vector<UniqueFd> activated);
 
-  // Accepts no more. Connections stay.
+  // Accepts no more and drops those that are in their handshake. Subscribers stay.
   void Stop();
+
+  // What holds for each of the doors with another configuration; certificates are read again, also
+  // when the listeners differ, so that only a restart can change them. Throws std::runtime_error
+  // when some cannot be used.
+  std::vector<DoorRules> RulesOf(const Config& next) const;
+  void SetRules(std::vector<DoorRules> rules);
 
   // The configuration has changed.
   void OnReload();
+
+  // What subscribers will not like about the certificates.
+  std::vector<std::string> Warnings() const;
 
   // Where it listens, with real port numbers.
   std::vector<std::string> names() const;
 
  private:
   void OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept override;
-  void Open(UniqueFd listening, std::string name, ListenConfig config);
+  void OnHandshaken(std::unique_ptr<Transport> transport, const SocketAddress& peer,
+                    PeerCounts::Place place) noexcept override;
+  void Open(UniqueFd listening, std::string name, const ListenConfig& config);
   // Closes the doors for a while if accept_rate lets nobody in now. Whether it does.
   bool Rest();
   void GoOn() noexcept;
 
   SubscriberContext context_;
   PeerCounts& peers_;
+  Handshakes handshakes_;
   std::deque<UnixSocketPath> paths_;
   std::deque<Door> doors_;
   AcceptRate accept_rate_;
