@@ -43,7 +43,8 @@ constexpr std::string_view kPubExamples =
 
 constexpr std::string_view kSubExamples =
     R"(Example:
-  evrelay sub 127.0.0.1:8448 --json --count 10)";
+  evrelay sub 127.0.0.1:8448 --json --count 10
+  evrelay sub relay.example.org:8448 --tls --cert desk.pem --key desk-key.pem)";
 
 constexpr std::string_view kStatusExamples =
     R"(Example:
@@ -296,7 +297,26 @@ std::variant<CommandLine, CliExit> ParseSub(int argc, const char* const* argv) {
   parser.Flag("--netstring", netstring, "Netstrings, as they come");
   const CLI::Option* send =
       parser.Repeated("--send", "TEXT", "Send this message once connected (repeatable)");
+  bool tls = false;
+  parser.Flag("--tls", tls, "Speak TLS, and make sure that it is the relay");
+  const CLI::Option* ca = parser.Option(
+      "--ca", "FILE", "Who signs the relay's certificate (else whom the system trusts)");
+  const CLI::Option* cert =
+      parser.Option("--cert", "FILE", "The certificate to show if the relay asks for one");
+  const CLI::Option* key = parser.Option("--key", "FILE", "Its private key");
+  const CLI::Option* server_name = parser.Option(
+      "--server-name", "NAME", "Whom the relay's certificate must be for (else ADDR's host)");
   return parser.Run(argc, argv, options, [&] {
+    if (cert->count() != key->count()) {
+      throw CLI::ValidationError("--cert and --key", "give both or none of them");
+    }
+    for (const CLI::Option* option : {ca, cert, server_name}) {
+      if (option->count() > 0 && !tls) {
+        throw CLI::ValidationError(option->get_name(), "this is for TLS; give --tls, too");
+      }
+    }
+    if (tls) options.tls = TlsClientConfig{Last(ca), Last(cert), Last(key)};
+    options.server_name = Last(server_name);
     options.address = Last(address, options.address);
     if (count->count() > 0) options.count = ReadCount(Last(count));
     if (json + raw + netstring > 1) {

@@ -1,11 +1,13 @@
 #include "client/client.h"
 
 #include <errno.h>
-#include <sys/socket.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 #include <utility>
@@ -18,6 +20,9 @@ namespace evrelay {
 namespace {
 
 constexpr std::size_t kReadSize = std::size_t{256} * 1024;
+
+// What a TLS handshake may take.
+constexpr std::chrono::seconds kHandshakeTime{10};
 
 // Most answers are short. The longest are those of hooks that resume a request: 4 MiB.
 constexpr netstring::Limits kAnswers{.data = netstring::Limits::kNotAccepted, .list = 16 << 20};
@@ -62,7 +67,42 @@ Client Connect(const std::string& path) {
   std::string error;
   UniqueFd socket = ConnectUnix(path, error);
   if (!socket) throw std::runtime_error(error + "\n" + Advice(path));
-  return Client(std::move(socket), kAnswers);
+  return Client(std::make_unique<PlainTransport>(std::move(socket)), kAnswers);
+}
+
+// What a person can do about a handshake that failed.
+std::string Advice(TlsFailure failure) {
+  switch (failure) {
+    case TlsFailure::kUnknownCa:
+      return "\nname the authority that has signed its certificate with --ca FILE";
+    case TlsFailure::kBadCertificate:
+      return "\nif the certificate has another name, give that with --server-name NAME";
+    case TlsFailure::kProtocol:
+    case TlsFailure::kTimeout:
+    case TlsFailure::kClosed:
+      return "\ndoes this listener of the relay speak TLS?";
+    default:
+      return {};
+  }
+}
+
+void ShakeHands(TlsTransport& transport, const std::string& with) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline = Clock::now() + kHandshakeTime;
+  const auto fail = [&with](TlsFailure failure, const std::string& words) {
+    throw std::runtime_error("TLS with " + with + " failed (" + std::string(Name(failure)) +
+                             "): " + words + Advice(failure));
+  };
+  while (true) {
+    const TlsTransport::Handshaken shaken = transport.Handshake();
+    if (shaken.progress == TlsTransport::Progress::kDone) return;
+    if (shaken.progress == TlsTransport::Progress::kFailed) fail(shaken.failure, shaken.words);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) fail(TlsFailure::kTimeout, "the relay does not answer");
+    pollfd ready{transport.fd(), POLLIN, 0};
+    if (shaken.waits_to_send) ready.events = POLLOUT;
+    ::poll(&ready, 1, static_cast<int>(left));
+  }
 }
 
 bool ReadNumber(std::string_view text, std::uint32_t& number) {
@@ -73,44 +113,54 @@ bool ReadNumber(std::string_view text, std::uint32_t& number) {
 
 }  // namespace
 
-Client::Client(UniqueFd socket, const netstring::Limits& limits)
-    : socket_(std::move(socket)), limits_(limits), buffer_(kReadSize, '\0') {}
+Client::Client(std::unique_ptr<Transport> transport, const netstring::Limits& limits)
+    : transport_(std::move(transport)), limits_(limits), buffer_(kReadSize, '\0') {}
 
 Client::Receipt Client::Receive() {
-  const ssize_t n = ::recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
-  if (n > 0) {
-    unread_ = std::string_view(buffer_).substr(0, static_cast<std::size_t>(n));
-    return Receipt::kBytes;
+  const Transport::Received received = transport_->Receive(buffer_.data(), buffer_.size());
+  switch (received.status) {
+    case Transport::Status::kSome:
+      unread_ = std::string_view(buffer_).substr(0, received.bytes);
+      return Receipt::kBytes;
+    case Transport::Status::kAgain:
+      return Receipt::kNothing;
+    case Transport::Status::kEnd:
+      return Receipt::kEof;
+    case Transport::Status::kBroken:
+      break;
   }
-  if (n == 0) return Receipt::kEof;
-  if (errno == EAGAIN || errno == EINTR) return Receipt::kNothing;
   return Receipt::kBroken;
 }
 
 bool Client::Send(std::string_view& bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::send(fd(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno == EAGAIN;
-    bytes.remove_prefix(static_cast<std::size_t>(n));
-  }
+  if (bytes.empty()) return true;
+  const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};  // iovec knows no const
+  const Transport::Sent sent = transport_->Send(&piece, 1);
+  if (sent.broken) return false;
+  bytes.remove_prefix(sent.bytes);
   return true;
 }
 
-void Client::FinishSending() { ::shutdown(fd(), SHUT_WR); }
+void Client::FinishSending() { transport_->EndSending(); }
 
 Client ConnectProducer(const std::string& path) { return Connect(ResolvePath(path, false)); }
 
 Client ConnectControl(const std::string& path) { return Connect(ResolvePath(path, true)); }
 
-Client ConnectSubscriber(const BindAddress& address) {
+Client ConnectSubscriber(const BindAddress& address, const TlsContext* tls,
+                         const std::string& server) {
   std::string error;
   UniqueFd socket = address.is_unix() ? ConnectUnix(address.unix_path, error)
                                       : ConnectTcp(address.host, address.port, error);
   if (!socket) {
     throw std::runtime_error(error + "\nis it the relay's bind_addr? " + std::string(kHowToStart));
   }
-  return Client(std::move(socket), kEvents);
+  if (tls == nullptr) {
+    return Client(std::make_unique<PlainTransport>(std::move(socket)), kEvents);
+  }
+  auto transport = tls->Connect(std::move(socket), server.empty() ? address.host : server);
+  ShakeHands(*transport, address.ToString());
+  return Client(std::move(transport), kEvents);
 }
 
 std::optional<Answer> ParseAnswer(const FrameReader::Item& frame) {

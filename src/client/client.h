@@ -1,5 +1,6 @@
 // Client: one connection to the relay, as the commands use it. Nothing here waits except Connect…:
-// a command polls its descriptors itself, as it has its own input and output to mind.
+// a command polls its descriptors itself, as it has its own input and output to mind. Before it
+// waits for input it calls Receive until that has nothing.
 //
 // Trouble that ends a command is a std::runtime_error whose message says what to do about it.
 // Thread safety: none; one thread a connection.
@@ -9,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,7 +20,8 @@
 #include "evrelay/ids.h"
 #include "evrelay/netstring.h"
 #include "net/address.h"
-#include "util/unique_fd.h"
+#include "net/tls.h"
+#include "net/transport.h"
 
 namespace evrelay {
 
@@ -32,9 +35,9 @@ class Client {
   };
 
   // `limits`: what is accepted from the relay.
-  Client(UniqueFd socket, const netstring::Limits& limits);
+  Client(std::unique_ptr<Transport> transport, const netstring::Limits& limits);
 
-  int fd() const { return socket_.get(); }
+  int fd() const { return transport_->fd(); }
 
   // Reads once. Call Next until kMore before the next call.
   Receipt Receive();
@@ -45,15 +48,18 @@ class Client {
   // At kEof: the stream ended inside a frame.
   bool truncated() const { return reader_.Finish() != netstring::Error::kNone; }
 
+  // At kBroken: why, if there are words for it.
+  std::string trouble() const { return transport_->trouble(); }
+
   // Writes what the kernel takes now and removes it from the front of `bytes`. False: the relay no
   // longer listens; what it has to say can still be received.
   bool Send(std::string_view& bytes);
 
-  // EOF for the relay. It answers what is open, then closes.
+  // EOF for the relay. It answers what is open, then closes. For plain connections.
   void FinishSending();
 
  private:
-  UniqueFd socket_;
+  std::unique_ptr<Transport> transport_;
   netstring::Limits limits_;
   std::string buffer_;
   std::string_view unread_;  // of buffer_
@@ -64,8 +70,10 @@ class Client {
 Client ConnectProducer(const std::string& path);
 Client ConnectControl(const std::string& path);
 
-// Connects to the subscriber port at `address`. Throws.
-Client ConnectSubscriber(const BindAddress& address);
+// Connects to the subscriber port at `address`, with TLS if `tls` is there: then the relay has to
+// show a certificate for `server`; empty: for the address's host. Throws.
+Client ConnectSubscriber(const BindAddress& address, const TlsContext* tls = nullptr,
+                         const std::string& server = {});
 
 // An answer of the relay: the list `ok ARGUMENT…` or `error CODE TEXT`. The views are into the
 // payload.

@@ -12,7 +12,9 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <system_error>
 
@@ -67,11 +69,12 @@ class StopSignals {
 
 class Subscription {
  public:
-  Subscription(const SubOptions& options, const BindAddress& address, const Streams& streams)
+  Subscription(const SubOptions& options, const BindAddress& address, const TlsContext* tls,
+               const Streams& streams)
       : options_(options),
         streams_(streams),
         terminal_(::isatty(streams.out) == 1),
-        client_(ConnectSubscriber(address)) {
+        client_(ConnectSubscriber(address, tls, options.server_name)) {
     for (const std::string& message : options.send) netstring::Append(messages_, message);
     unsent_ = messages_;
   }
@@ -215,7 +218,8 @@ class Subscription {
                                            : "; the relay closed the connection"));
         return 1;
       case End::kBroken:
-        Print(count + "; the connection to the relay broke");
+        Print(count + "; the connection to the relay broke" +
+              (client_.trouble().empty() ? "" : ": " + client_.trouble()));
         return 1;
       case End::kNotEvents:
         Print(count +
@@ -258,9 +262,22 @@ int RunSub(const SubOptions& options, const Streams& streams) {
     WriteAll(streams.err, "evrelay sub: " + malformed + "\n");
     return 2;
   }
+  if (options.tls && address->is_unix() && options.server_name.empty()) {
+    WriteAll(streams.err,
+             "evrelay sub: a Unix socket has no name that a certificate could be for; give one "
+             "with --server-name\n");
+    return 2;
+  }
+  std::shared_ptr<const TlsContext> tls;
+  try {
+    if (options.tls) tls = LoadTls(*options.tls);
+  } catch (const std::runtime_error& error) {
+    WriteAll(streams.err, "evrelay sub: " + std::string(error.what()) + "\n");
+    return 2;
+  }
   ::signal(SIGPIPE, SIG_IGN);
   try {
-    return Subscription(options, *address, streams).Run();
+    return Subscription(options, *address, tls.get(), streams).Run();
   } catch (const std::exception& error) {
     WriteAll(streams.err, "evrelay sub: " + std::string(error.what()) + "\n");
     return 1;

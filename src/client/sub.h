@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "client/streams.h"
+#include "net/tls.h"
 
 namespace evrelay {
 
@@ -25,12 +26,14 @@ struct SubOptions {
   std::optional<std::uint64_t> count{};    // end after so many events
   Format format = Format::kText;
   std::vector<std::string> send{};  // messages to the relay, sent once connected
+  std::optional<TlsClientConfig> tls{};
+  std::string server_name{};  // that the relay's certificate is for; empty: the address's host
 };
 
 // Runs until `count` events were written, SIGINT or SIGTERM asks it to end, standard output is
 // gone, or the relay closes. Ignores SIGPIPE from then on. Returns the exit code: 2 for a
-// malformed `address` or an empty message in `send`, 1 if the relay closed first or a call failed,
-// else 0.
+// malformed `address`, an empty message in `send` or files that TLS cannot use, 1 if the relay
+// closed first or a call failed, else 0.
 int RunSub(const SubOptions& options, const Streams& streams = {});
 
 }  // namespace evrelay
