@@ -154,8 +154,8 @@ class Peer:
 
     def _write(self):
         try:
-            with memoryview(self.outgoing) as view:
-                sent = self.channel.send(view[:READ_SIZE])
+            with memoryview(self.outgoing) as view, view[:READ_SIZE] as piece:
+                sent = self.channel.send(piece)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -535,13 +535,15 @@ class Relay:
     def subscribers(self, count, address=None, *, wait=True, **keywords):
         """keywords: as Subscriber takes them."""
         accepted = self.status()["subscribers"]["accepted"] if wait else 0
-        new = [Subscriber(address or self.address, **keywords) for _ in range(count)]
-        self.peers += new
+        new = []
+        for _ in range(count):
+            peer = Subscriber(address or self.address, **keywords)
+            new.append(self._peer(peer))
+            if wait:  # one after the other, so that they are accepted in this order
+                peer.pump(lambda peer=peer: not peer.shaking)
         if wait:
             self.wait_status(
-                lambda s: s["subscribers"]["accepted"] >= accepted + count
-                and not any(peer.shaking for peer in new),
-                f"{count} accepted",
+                lambda s: s["subscribers"]["accepted"] >= accepted + count, f"{count} accepted"
             )
         return new
 
