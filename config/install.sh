@@ -1,11 +1,16 @@
 #!/bin/sh
-# Installs the default configuration to FOLDER, unless there is one: it may have been edited.
-# usage: install.sh SOURCE FOLDER, called by `meson install`
+# Installs the default configuration to FOLDER, with the script beside it as its script. A file that
+# is there stays: it may have been edited.
+# usage: install.sh YAML LUA FOLDER, called by `meson install`
 set -eu
-target=${DESTDIR-}$2/evrelay.yaml
-if [ -e "$target" ]; then
-  echo "keeping $target"
-  exit
-fi
-mkdir -p "${target%/*}"
-install -m 644 "$1" "$target"
+folder=$3
+mkdir -p "${DESTDIR-}$folder"
+for source in "$1" "$2"; do
+  target=${DESTDIR-}$folder/${source##*/}
+  if [ -e "$target" ]; then
+    echo "keeping $target"
+    continue
+  fi
+  install -m 644 "$source" "$target"
+  sed -i "s|^script:\$|# (The default is none.)\nscript: $folder/hook.lua|" "$target"
+done

@@ -30,7 +30,8 @@ class PrivateDirectory {
 
   explicit PrivateDirectory(std::string_view parent_with_slash)
       : directory_(std::string(parent_with_slash).append(kTemplate)) {
-    if (mkdtemp(directory_.data()) == nullptr) {
+    // mkdtemp heeds the umask, which may take even what the owner needs.
+    if (mkdtemp(directory_.data()) == nullptr || chmod(directory_.c_str(), S_IRWXU) != 0) {
       Throw(errno, std::string(parent_with_slash) + ": cannot create a directory in it");
     }
     socket_ = std::string(directory_).append(kSocketName);

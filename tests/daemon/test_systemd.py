@@ -3,15 +3,18 @@
 import configparser
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import threading
+import time
 import unittest
 
 from activation import HAS_SYSTEMD, Activation, tcp_listener
 from relay import (
+    EVRELAY,
     KIB,
     Relay,
     RelayCase,
@@ -26,7 +29,9 @@ from relay import (
 UNITS = pathlib.Path(__file__).resolve().parents[2] / "systemd"
 
 
-class Notify(RelayCase):
+class Supervised(RelayCase):
+    """The test holds the socket that the relay tells of its state."""
+
     def setUp(self):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.socket.close)
@@ -37,10 +42,15 @@ class Notify(RelayCase):
     def expect(self, assignment):
         """Reads messages until one has this line; returns all lines on the way."""
         lines = []
+        deadline = time.monotonic() + patience(10)
         while assignment not in lines:
+            # The watchdog may be fed all the while.
+            self.assertLess(time.monotonic(), deadline, f"no {assignment} in {lines}")
             lines += self.socket.recv(64 * KIB).decode().splitlines()
         return lines
 
+
+class Notify(Supervised):
     def test_ready_and_stopping(self):
         relay = self.start(env={"NOTIFY_SOCKET": self.path})
         self.expect("READY=1")
@@ -114,15 +124,21 @@ def unix_listener(path):
     return sock
 
 
+def service(program, config_folder):
+    """evrelay.service as it is installed."""
+    text = (UNITS / "evrelay.service.in").read_text(encoding="utf-8")
+    text = text.replace("@bindir@/evrelay", program).replace("@configdir@", config_folder)
+    assert "dir@" not in text, text
+    return text
+
+
 class Units(RelayCase):
     def installed(self):
         """The units as they are installed, in a folder of their own."""
         folder = pathlib.Path(self.directory())
         for unit in UNITS.glob("*.socket"):
             shutil.copy(unit, folder)
-        text = (UNITS / "evrelay.service.in").read_text(encoding="utf-8")
-        text = text.replace("@bindir@", "/usr/bin").replace("@configdir@", "/etc/evrelay")
-        self.assertNotIn("dir@", text)
+        text = service("/usr/bin/evrelay", "/etc/evrelay")
         (folder / "evrelay.service").write_text(text, encoding="utf-8")
         return folder
 
@@ -149,6 +165,95 @@ class Units(RelayCase):
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stdout)
+
+
+@unittest.skipUnless(HAS_SYSTEMD, "built without libsystemd")
+class Service(Supervised):
+    """The commands of evrelay.service as they stand there, in the order in which systemd runs them.
+    (`./dev deb --check` has systemd itself do it.)"""
+
+    def setUp(self):
+        super().setUp()
+        self.home = self.directory()
+        self.run_folder = os.path.join(self.home, "run")
+        os.mkdir(self.run_folder)
+        self.unit = {}
+        for line in service(os.path.abspath(EVRELAY), self.home).splitlines():
+            key, is_setting, value = line.partition("=")
+            if is_setting and not line.startswith("#"):
+                self.unit.setdefault(key, []).append(value)
+
+    def commands(self, key, pid=None):
+        return [shlex.split(line.replace("$MAINPID", str(pid))) for line in self.unit[key]]
+
+    def exit_codes(self, commands):
+        return [
+            subprocess.run(
+                command, timeout=patience(20), check=False,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ).returncode
+            for command in commands
+        ]
+
+    def start_service(self, activation=None, **config):
+        """evrelay, started by ExecStart; the socket is where RuntimeDirectory says."""
+        self.assertEqual(self.unit["RuntimeDirectory"], ["evrelay"])
+        (command,) = self.commands("ExecStart")
+
+        def start(args, **keywords):
+            self.assertEqual(self.exit_codes(self.commands("ExecStartPre")), [0])
+            popen = activation.start if activation else subprocess.Popen
+            return popen(command, cwd="/", umask=int(self.unit["UMask"][0], 8), **keywords)
+
+        return self.start(
+            directory=self.home, path=os.path.join(self.run_folder, "producer.sock"), start=start,
+            env={
+                "RUNTIME_DIRECTORY": self.run_folder,
+                "NOTIFY_SOCKET": self.path,
+                "WATCHDOG_USEC": "200000",
+            },
+            **config,
+        )
+
+    def test_it_runs(self):
+        self.assertEqual(self.unit["Type"], ["notify"])
+        relay = self.start_service()
+        self.expect("READY=1")
+        self.expect("WATCHDOG=1")
+        subscriber = relay.subscriber()
+        relay.producer().relay(b"hello")
+        subscriber.expect(b"hello")
+        relay.signal(signal.SIGTERM)
+        self.expect("STOPPING=1")
+        self.assertEqual(relay.wait(), 0)
+        # The default of drain is 10 s.
+        self.assertGreater(int(self.unit["TimeoutStopSec"][0]), 10)
+
+    @plain_only("where the file names TLS, it must name the sockets")
+    def test_it_runs_on_sockets_of_the_supervisor(self):
+        tcp = tcp_listener()
+        held = unix_listener(os.path.join(self.run_folder, "producer.sock"))
+        relay = self.start_service(Activation(self, [("producer", held), ("subscriber", tcp)]))
+        self.expect("READY=1")
+        self.assertEqual(relay.addresses, [tcp.getsockname()])
+        relay.producer().ping()
+
+    def test_it_reloads(self):
+        relay = self.start_service()
+        self.expect("READY=1")
+        reload = self.commands("ExecReload", relay.pid)
+        self.assertEqual(self.exit_codes(reload), [0, 0])
+        self.expect("RELOADING=1")
+        self.expect("READY=1")
+        relay.write_config(workers="many")
+        self.assertEqual(self.exit_codes(reload[:1]), [2])
+
+    def test_a_bad_configuration_is_not_tried_again(self):
+        with open(os.path.join(self.home, "evrelay.yaml"), "w", encoding="utf-8") as file:
+            file.write("workers: many\n")
+        codes = self.exit_codes(self.commands("ExecStartPre") + self.commands("ExecStart"))
+        self.assertEqual(codes, [2, 2])
+        self.assertEqual(self.unit["RestartPreventExitStatus"], ["2"])
 
 
 @unittest.skipUnless(HAS_SYSTEMD, "built without libsystemd")
