@@ -1,6 +1,7 @@
 """Every configuration key does what the manual says, one test or more each."""
 
 import os
+import resource
 import socket
 import subprocess
 import unittest
@@ -424,6 +425,9 @@ class SmallKeys(RelayCase):
         self.assertEqual(relay.status()["producers"]["refused"]["full"], 1)
 
     def test_max_clients_default_is_1024(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         relay = self.start()
         relay.subscribers(1024)
         relay.subscriber(wait=False).expect_end(None)
