@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Bash completion for evrelay. The commands, their flags and what these take are read from the --help
 # of the program itself.
 
