@@ -183,6 +183,7 @@ Context NewContext(const SSL_METHOD* method) {
   SSL_CTX_set_num_tickets(context.get(), 0);
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
   SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_clear_mode(context.get(), SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_max_cert_list(context.get(), TlsSession::kMaxChain);
   return context;
 }
@@ -219,8 +220,9 @@ std::shared_ptr<const TlsContext> LoadTls(const TlsConfig& config) {
   Context context = NewContext(TLS_server_method());
   SSL_CTX_set_min_proto_version(context.get(),
                                 config.min == TlsVersion::k13 ? TLS1_3_VERSION : TLS1_2_VERSION);
-  std::string warning =
-      UseCertificate(context.get(), Read("cert", config.cert), Read("key", config.key));
+  const PemFile cert = Read("cert", config.cert);
+  const PemFile key = Read("key", config.key);
+  std::string warning = UseCertificate(context.get(), cert, key);
   if (!config.client_ca.empty()) {
     Trust(context.get(), Read("client_ca", config.client_ca), true);
     SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
@@ -233,7 +235,9 @@ std::shared_ptr<const TlsContext> LoadTls(const TlsClientConfig& config) {
   Context context = NewContext(TLS_client_method());
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
   if (!config.cert.empty()) {
-    UseCertificate(context.get(), Read("--cert", config.cert), Read("--key", config.key));
+    const PemFile cert = Read("--cert", config.cert);
+    const PemFile key = Read("--key", config.key);
+    UseCertificate(context.get(), cert, key);
   }
   if (!config.ca.empty()) {
     Trust(context.get(), Read("--ca", config.ca), false);

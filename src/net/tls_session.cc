@@ -153,8 +153,16 @@ TlsSession::Result TlsSession::Handshake() noexcept {
 }
 
 TlsSession::Result TlsSession::Read(char* to, std::size_t room, std::size_t& bytes) noexcept {
-  ERR_clear_error();
-  return After(SSL_read_ex(ssl_, to, room, &bytes));
+  while (true) {
+    ERR_clear_error();
+    const Result result = After(SSL_read_ex(ssl_, to, room, &bytes));
+    // Without SSL_MODE_AUTO_RETRY it also wants input after every record that is not data.
+    if (result != Result::kWantsInput || input_.empty()) return result;
+    if (++others_ > kMaxOthers) {
+      words_ = "too many records without data";
+      return Result::kFailed;
+    }
+  }
 }
 
 bool TlsSession::Write(const char* plain, std::size_t size) noexcept {

@@ -42,9 +42,16 @@ class TlsSession {
   // be one.
   bool Expect(const std::string& server);
 
+  // Records other than data, such as changes of keys, that are taken from the peer in one Feed:
+  // each costs much more time than its bytes tell.
+  static constexpr int kMaxOthers = 16;
+
   // Ciphertext from the peer. It must stay where it is until a call says kWantsInput, or is taken
   // away by the next Feed.
-  void Feed(std::string_view ciphertext) { input_ = ciphertext; }
+  void Feed(std::string_view ciphertext) {
+    input_ = ciphertext;
+    others_ = 0;
+  }
   // What has not been used of it.
   std::string_view input() const { return input_; }
 
@@ -85,6 +92,7 @@ class TlsSession {
 
   ssl_st* ssl_;
   std::string_view input_;
+  int others_ = 0;  // records other than data since Feed
   std::string output_;
   TlsFailure failure_ = TlsFailure::kProtocol;
   std::string words_;

@@ -113,7 +113,7 @@ Transport::Received SessionTransport::Decrypt(char* to, std::size_t room) noexce
 
   // Our answers, or why we end.
   if (Sent sent; !Flush(sent) && sent.broken) return {Status::kBroken, 0, sent.error};
-  if (session_.output().size() > 3 * kChunk) return {Status::kBroken};
+  if (session_.output().size() > kMaxUnsent) return {Status::kBroken};
 
   if (bytes > 0) return {Status::kSome, bytes};
   if (result == TlsSession::Result::kEnd) return {Status::kEnd};

@@ -9,8 +9,8 @@
 // Receiving: no more ciphertext is read than what surely has room as plaintext. So what has been
 // received has been given, but for the start of a record, and for what came with the handshake.
 //
-// Memory: ciphertext of kChunk bytes while the socket is full, and of as much again in answers that
-// the peer has made us owe; more of these breaks the connection.
+// Memory: ciphertext that the socket does not take: of one chunk, and what the peer makes us
+// answer. More than kMaxUnsent of both breaks the connection.
 
 #ifndef EVRELAY_NET_TLS_TRANSPORT_H_
 #define EVRELAY_NET_TLS_TRANSPORT_H_
@@ -26,6 +26,7 @@ namespace evrelay {
 class SessionTransport final : public TlsTransport {
  public:
   static constexpr std::size_t kChunk = 4 * TlsSession::kMaxRecord;
+  static constexpr std::size_t kMaxUnsent = 2 * kChunk;
 
   SessionTransport(UniqueFd fd, ssl_ctx_st* context, TlsSession::Side side)
       : TlsTransport(std::move(fd)), session_(context, side) {}
