@@ -311,6 +311,43 @@ TEST_CASE_METHOD(Fixture, "outbox: SkipTo ends the frame that has been begun") {
   }
 }
 
+TEST_CASE_METHOD(Fixture, "outbox: SkipTo ends the frame whose first byte is on its way") {
+  for (const char* event : {"one", "two", "three", "four"}) log.AppendEvent(event);
+  CHECK_FALSE(Flush(6).drained);  // "3:one,"
+
+  SECTION("a frame of the log") {
+    const Outbox::Skipped result = outbox.SkipTo(log, Boundary{20, 3}, true);
+    CHECK(result.written == 1);
+    CHECK(result.skipped == 1);
+    written += result.written;
+    CHECK(FlushAll(1) == "3:two,4:four,");
+    CHECK(written == 3);
+  }
+  SECTION("a direct frame, which stays anyway") {
+    CHECK(Flush(21).drained);
+    outbox.Push(log, Direct("d"));
+    log.AppendEvent("five");
+    CHECK_FALSE(Flush(0).drained);
+    const Outbox::Skipped result = outbox.SkipTo(log, log.end(), true);
+    CHECK(result.skipped == 1);
+    CHECK(FlushAll() == "1:d,");
+  }
+  SECTION("in the middle of a frame nothing is different") {
+    CHECK_FALSE(Flush(2).drained);  // "3:"
+    const Outbox::Skipped result = outbox.SkipTo(log, Boundary{20, 3}, true);
+    CHECK(result.skipped == 1);
+    CHECK(FlushAll() == "two,4:four,");
+  }
+  SECTION("the rest of a frame that was ended before") {
+    CHECK_FALSE(Flush(2).drained);  // "3:"
+    outbox.SkipTo(log, Boundary{20, 3});
+    log.AppendEvent("five");
+    const Outbox::Skipped result = outbox.SkipTo(log, Boundary{27, 4}, true);
+    CHECK(result.skipped == 1);
+    CHECK(FlushAll() == "two,4:five,");
+  }
+}
+
 TEST_CASE_METHOD(Fixture, "outbox: SkipTo keeps direct frames") {
   log.AppendEvent("one");
   outbox.Push(log, Direct("d1"));
@@ -410,6 +447,21 @@ TEST_CASE_METHOD(Fixture, "outbox: Abandon counts what was due") {
   }
   log.Mark();
   CHECK(log.segments() == 0);
+}
+
+TEST_CASE("outbox: a raw event of one byte that is on its way is not skipped") {
+  BroadcastLog log(BroadcastLog::Format::kRaw);
+  Outbox outbox;
+  outbox.Start(log);
+  for (const char* event : {"a", "b", "c", "d"}) log.AppendEvent(event);
+  CHECK_FALSE(outbox.Consume(log, 1).drained);
+  log.Mark();
+  const Outbox::Skipped skipped = outbox.SkipTo(log, Boundary{3, 3}, true);
+  CHECK(skipped.written == 1);
+  CHECK(skipped.skipped == 1);
+  std::uint64_t written = 0;
+  CHECK(SendAll(outbox, log, written) == "bd");
+  CHECK(written == 2);
 }
 
 TEST_CASE("outbox: raw events") {

@@ -213,23 +213,25 @@ class Model {
     Expect(target.ordinal == static_cast<std::uint64_t>(expected - starts_.begin()),
            "first frame: ordinal");
 
+    const bool on_its_way = Below(3) == 0;  // the next byte, though it does not count as sent
+    const bool front_begun = subscriber.sent > 0 || on_its_way;
     std::uint64_t skipped = 0;
     std::deque<Subscriber::Item> left;
     for (std::size_t i = 0; i < subscriber.items.size(); ++i) {
       const Subscriber::Item& item = subscriber.items[i];
-      const bool begun = i == 0 && subscriber.sent > 0;
+      const bool begun = i == 0 && front_begun;
       if (item.kind == Subscriber::Kind::kEvent && item.start < target.position && !begun) {
         ++skipped;
       } else {
         left.push_back(item);
       }
     }
-    const Outbox::Skipped result = subscriber.outbox.SkipTo(log_, target);
+    const Outbox::Skipped result = subscriber.outbox.SkipTo(log_, target, on_its_way);
     Expect(result.skipped == skipped, "skip: number of frames");
     subscriber.written += result.written;
     subscriber.skipped += skipped;
     if (skipped == 0) return;
-    if (subscriber.sent > 0 && left.front().kind == Subscriber::Kind::kEvent) {
+    if (front_begun && left.front().kind == Subscriber::Kind::kEvent) {
       left.front().kind = Subscriber::Kind::kTail;
     }
     subscriber.items.swap(left);
