@@ -16,7 +16,9 @@ nspawn=
 end() {
   [ -z "$nspawn" ] || kill "$nspawn" 2>/dev/null || true
   [ -z "$nspawn" ] || wait "$nspawn" || true
-  rm -rf "$scratch"
+  # Not -r: root is where all files of the machine are bound, if only in the container's eyes.
+  rm -f "$scratch"/{output,console,check.service}
+  rmdir "$scratch/root" "$scratch"
 }
 trap end EXIT
 mkdir "$scratch/root"
@@ -36,7 +38,8 @@ TimeoutStartSec=3600
 TEXT
 
 # Where systemd does not run there is no unit that the container could be registered with.
-options=(--quiet --register=no --link-journal=no --console=pipe --private-network --volatile=overlay)
+options=(--quiet --register=no --link-journal=no --console=pipe --private-network --volatile=overlay
+  --machine="evrelay-check-$$")
 [ -d /run/systemd/system ] || options+=(--keep-unit)
 # nspawn takes no overlay of / by that name.
 # shellcheck disable=SC2016

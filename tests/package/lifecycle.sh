@@ -109,6 +109,13 @@ check 'the sockets are off' not active evrelay.socket evrelay-producer.socket
 check 'an event comes through' event_comes_through hello
 check 'the books balance' evrelay status --balance
 
+echo "== the units"
+check 'nothing is wrong with them' is "$(systemd-analyze verify --man=no --recursive-errors=no \
+  /lib/systemd/system/evrelay{.service,.socket,-producer.socket} 2>&1)" ''
+systemd-analyze --no-pager security evrelay.service | tail -n 1
+check 'the service is exposed to 1.5 at most' \
+  systemd-analyze --no-pager --quiet security --threshold=15 evrelay.service >/dev/null
+
 echo "== the sandbox"
 check 'it is its own user' in_status "Uid:.$(id -u evrelay)"
 check 'it has no capabilities and can get none' in_status 'CapBnd:.0*$'
