@@ -154,11 +154,13 @@ TlsSession::Result TlsSession::Handshake() noexcept {
 
 TlsSession::Result TlsSession::Read(char* to, std::size_t room, std::size_t& bytes) noexcept {
   while (true) {
+    const std::size_t before = input_.size();
     ERR_clear_error();
     const Result result = After(SSL_read_ex(ssl_, to, room, &bytes));
-    // Without SSL_MODE_AUTO_RETRY it also wants input after every record that is not data.
+    // Without SSL_MODE_AUTO_RETRY it also says so after every record that is not data, and again
+    // after it has answered.
     if (result != Result::kWantsInput || input_.empty()) return result;
-    if (++others_ > kMaxOthers) {
+    if (input_.size() < before && ++others_ > kMaxOthers) {
       words_ = "too many records without data";
       return Result::kFailed;
     }
