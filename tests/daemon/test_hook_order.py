@@ -233,6 +233,7 @@ class StaleIdentity(RelayCase):
                 name += 1
                 fate = rng.choices(fates, (10, 10, 8, 8, 4))[0]
                 subscriber = relay.subscriber(wait=False)
+                subscriber.pump(lambda s=subscriber: not s.shaking)
                 messages = [b"%d talk" % name] * rng.randint(1, 5)
                 if fate == "hook":
                     messages.append(b"%d close" % name)

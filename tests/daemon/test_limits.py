@@ -6,7 +6,7 @@ import time
 import unittest
 
 import wire
-from relay import KIB, SANITIZED, RelayCase, Subscriber, patience, pump, scaled
+from relay import KIB, SANITIZED, RelayCase, Subscriber, patience, plain_only, pump, scaled
 
 
 class Limits(RelayCase):
@@ -63,6 +63,7 @@ class Limits(RelayCase):
         relay.wait_status(lambda s: s["producers"]["connected"] == 1, "a place is free")
         relay.producer().ping()
 
+    @plain_only("the surplus is closed before its handshake")
     def test_bar_9_a_flood_of_connections(self):
         """RELIABILITY bar 9: 20,000 connects in 10 s against max_clients 200: ≤ 200 held, surplus
         closed < 50 ms, CPU < 2 % a second later, status answers < 50 ms throughout."""

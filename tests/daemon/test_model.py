@@ -414,6 +414,7 @@ class Model:
             return False
         small = self.rng.random() < 0.5
         peer = self.relay.subscriber(receive_buffer=4 * KIB if small else None, wait=False)
+        peer.pump(lambda: not peer.shaking)
         taken = {listener.conidx for listener in self.listeners}
         conidx = min(set(range(len(taken) + 1)) - taken)
         listener = Listener(self.name("s"), peer, conidx)
