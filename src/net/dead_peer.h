@@ -3,7 +3,7 @@
 #ifndef EVRELAY_NET_DEAD_PEER_H_
 #define EVRELAY_NET_DEAD_PEER_H_
 
-#include <netinet/tcp.h>
+#include <linux/tcp.h>  // netinet/tcp.h has an old tcp_info; the two cannot be together
 
 #include <chrono>
 
@@ -15,7 +15,8 @@ bool IsDeadPeerError(int error);
 // What was sent is not acknowledged though it was sent again, or a closed window was asked after in
 // vain, and nothing at all has come for `patience`. A peer that is there answers both, however long
 // it leaves its window closed; and that it has been silent for long says nothing before it has been
-// asked.
+// asked. Where the window was closed over what is in flight, the kernel does not tell whether it
+// gets answers; it gives such a peer up itself, after some minutes.
 bool IsDeadPeer(const tcp_info& info, std::chrono::milliseconds patience);
 
 // The same of a socket; false where TCP_INFO cannot be had.

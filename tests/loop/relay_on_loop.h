@@ -65,6 +65,8 @@ class RelayOnLoop {
 
   Peer Subscriber();
   Peer Producer();
+  // Connects as a subscriber, and is not waited for.
+  Peer Knock() { return Connect(subscriber_address_); }
 
   // Turns until nothing is left to do, and checks that the books balance.
   void Pump();

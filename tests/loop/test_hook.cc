@@ -405,4 +405,28 @@ TEST_CASE("hook: much from a hook in one turn reaches all, in order") {
   CHECK(talker.received == wanted);
 }
 
+TEST_CASE("hook: while the worker is behind, the time for a frame does not run") {
+  using namespace std::chrono_literals;
+  Gate gate;
+  Config config;
+  config.frame_timeout = 20ms;
+  RelayOnLoop relay(config, Family::kUnix, Hooks([&](const HookEvent& event, Verdict&) {
+                      if (event.kind == HookEventKind::kMessageReceived) gate.Wait();
+                      return HookOutcome::kDone;
+                    }));
+  Peer peer = relay.Subscriber();
+  REQUIRE(relay.PumpUntil([&] { return relay.hub.admitting() == 0; }));
+  std::string wire;
+  for (std::uint32_t i = 0; i <= Subscriber::kMaxUnhandled; ++i) wire += "1:x,";
+  REQUIRE(peer.Write(wire + "5:hel") == wire.size() + 5);
+  REQUIRE(relay.PumpUntil(
+      [&] { return relay.counters.messages.received > Subscriber::kMaxUnhandled; }));
+  const auto began = Loop::Now();
+  REQUIRE(relay.PumpUntil([&] { return Loop::Now() - began > 10 * config.frame_timeout; }));
+  CHECK(relay.hub.live() == 1);
+  gate.Open();
+  CHECK(relay.PumpUntil([&] { return relay.Closed(CloseReason::kFrameTimeout) == 1; }));
+  CHECK(relay.counters.messages.unhandled == 0);
+}
+
 }  // namespace evrelay

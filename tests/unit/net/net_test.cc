@@ -1,5 +1,6 @@
 #include "unit/net/net_test.h"
 
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sys/eventfd.h>
@@ -35,6 +36,22 @@ int CallLimited(const char* name, Args... args) {
 }
 
 }  // namespace
+
+SocketAddress Ipv4(const char* ip, std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  REQUIRE(inet_pton(AF_INET, ip, &address.sin_addr) == 1);
+  return SocketAddress::FromSockaddr(reinterpret_cast<sockaddr*>(&address), sizeof address);
+}
+
+SocketAddress Ipv6(const char* ip, std::uint16_t port) {
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(port);
+  REQUIRE(inet_pton(AF_INET6, ip, &address.sin6_addr) == 1);
+  return SocketAddress::FromSockaddr(reinterpret_cast<sockaddr*>(&address), sizeof address);
+}
 
 AcceptLimit::AcceptLimit(rlim_t soft) { accept_limit = soft; }
 AcceptLimit::~AcceptLimit() { accept_limit.reset(); }

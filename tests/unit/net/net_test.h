@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -26,6 +27,10 @@
 namespace evrelay {
 
 inline constexpr std::chrono::seconds kDeadline{10};
+
+// Peers, as accept tells of them.
+SocketAddress Ipv4(const char* ip, std::uint16_t port);
+SocketAddress Ipv6(const char* ip, std::uint16_t port);
 
 // Short, so that the longest path of a Unix socket can lie in it.
 class TempDirectory {

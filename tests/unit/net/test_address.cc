@@ -1,30 +1,18 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <array>
 #include <cstring>
+#include <initializer_list>
 #include <string>
 
-#include "net/address.h"
-#include "support/catch.h"
+#include "unit/net/net_test.h"
 
 namespace evrelay {
 namespace {
 
-SocketAddress Ipv4(const char* ip, std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  REQUIRE(inet_pton(AF_INET, ip, &address.sin_addr) == 1);
-  return SocketAddress::FromSockaddr(reinterpret_cast<sockaddr*>(&address), sizeof address);
-}
-
-SocketAddress Ipv6(const char* ip, std::uint16_t port) {
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_port = htons(port);
-  REQUIRE(inet_pton(AF_INET6, ip, &address.sin6_addr) == 1);
-  return SocketAddress::FromSockaddr(reinterpret_cast<sockaddr*>(&address), sizeof address);
-}
+// All bits of a byte but one, counted over the whole address.
+unsigned char Other(unsigned bit) { return static_cast<unsigned char>(~(0x80U >> bit % 8)); }
 
 BindAddress Parsed(std::string_view text) {
   INFO(text);
@@ -88,6 +76,46 @@ TEST_CASE("addresses differ by family, address and port") {
   CHECK_FALSE(Ipv4("127.0.0.1", 1) == Ipv4("127.0.0.1", 2));
   CHECK_FALSE(Ipv4("127.0.0.1", 1) == Ipv4("127.0.0.2", 1));
   CHECK_FALSE(Ipv4("0.0.0.0", 0) == Ipv6("::", 0));
+}
+
+TEST_CASE("a peer without its port equals all of its address") {
+  CHECK(Ipv4("192.0.2.7", 1).WithoutPort() == Ipv4("192.0.2.7", 2).WithoutPort());
+  CHECK_FALSE(Ipv4("192.0.2.7", 1).WithoutPort() == Ipv4("192.0.2.8", 1).WithoutPort());
+  CHECK(Ipv4("192.0.2.7", 1).WithoutPort().host() == "192.0.2.7");
+}
+
+TEST_CASE("a network has the addresses that begin with its bits, whatever the number of them") {
+  const bool ipv6 = GENERATE(false, true);
+  const unsigned size = ipv6 ? 128 : 32;
+  const char* ip = GENERATE_COPY(values<const char*>(
+      ipv6 ? std::initializer_list<const char*>{"2001:db8:55aa::1", "::", "a55a::ffff"}
+           : std::initializer_list<const char*>{"10.165.90.255", "0.0.0.0", "255.255.255.255"}));
+  const SocketAddress inside = ipv6 ? Ipv6(ip, 1) : Ipv4(ip, 1);
+  for (unsigned bits = 0; bits <= size; ++bits) {
+    Network network{ipv6, static_cast<std::uint8_t>(bits), {}};
+    REQUIRE(inet_pton(ipv6 ? AF_INET6 : AF_INET, ip, network.ip.data()) == 1);
+    for (unsigned bit = bits; bit < size; ++bit) network.ip[bit / 8] &= Other(bit);
+    INFO(ip << "/" << bits);
+    CHECK(inside.Within(network));
+    CHECK_FALSE((ipv6 ? Ipv4("10.165.90.255", 1) : Ipv6("::", 1)).Within(network));
+    CHECK_FALSE(SocketAddress().Within(network));
+    // The address with one bit changed: outside if it is a bit of the network.
+    for (unsigned bit = 0; bit < size; ++bit) {
+      std::array<unsigned char, 16> raw{};
+      REQUIRE(inet_pton(ipv6 ? AF_INET6 : AF_INET, ip, raw.data()) == 1);
+      raw[bit / 8] ^= static_cast<unsigned char>(~Other(bit));
+      char text[INET6_ADDRSTRLEN];
+      REQUIRE(inet_ntop(ipv6 ? AF_INET6 : AF_INET, raw.data(), text, sizeof text) != nullptr);
+      const SocketAddress changed = ipv6 ? Ipv6(text, 1) : Ipv4(text, 1);
+      if (changed.Within(network) != (bit >= bits)) FAIL("bit " << bit << ": " << text);
+    }
+  }
+}
+
+TEST_CASE("an IPv4 peer of a socket for both families is within IPv4 networks") {
+  const Network network{false, 24, {192, 0, 2}};
+  CHECK(Ipv6("::ffff:192.0.2.7", 1).Within(network));
+  CHECK_FALSE(Ipv6("::ffff:192.0.3.7", 1).Within(network));
 }
 
 TEST_CASE("bind_addr takes host and port") {

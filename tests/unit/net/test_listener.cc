@@ -486,4 +486,30 @@ TEST_CASE("Stop ends a rest") {
   CHECK(recorder.fds.empty());
 }
 
+TEST_CASE("a listener that is paused in the middle accepts no more until it goes on") {
+  Loop loop;
+  Recorder recorder;
+  Listener listener(loop, OneListener("127.0.0.1"), recorder);
+  recorder.on_accept = [&] {
+    if (recorder.fds.size() % 3 == 0) listener.SetPaused(true);
+  };
+  const std::vector<UniqueFd> clients = ConnectMany(listener, 8);
+  loop.RunUntilIdle();
+  CHECK(recorder.fds.size() == 3);
+  loop.RunUntilIdle();
+  CHECK(recorder.fds.size() == 3);
+  listener.Accept();
+  CHECK(recorder.fds.size() == 3);
+  listener.SetPaused(false);
+  loop.RunUntilIdle();
+  CHECK(recorder.fds.size() == 6);
+  // At once, without the loop.
+  listener.SetPaused(false);
+  listener.Accept();
+  CHECK(recorder.fds.size() == 8);
+  loop.RunUntilIdle();
+  CHECK(recorder.fds.size() == 8);
+  CHECK(recorder.shed == 0);
+}
+
 }  // namespace evrelay

@@ -1,33 +1,13 @@
-#include <arpa/inet.h>
-#include <netinet/in.h>
-
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "net/address.h"
 #include "net/peer_counts.h"
-#include "support/catch.h"
+#include "unit/net/net_test.h"
 
 namespace evrelay {
 namespace {
-
-SocketAddress Ipv4(const char* host, std::uint16_t port) {
-  sockaddr_in in{};
-  in.sin_family = AF_INET;
-  in.sin_port = htons(port);
-  REQUIRE(inet_pton(AF_INET, host, &in.sin_addr) == 1);
-  return SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&in), sizeof in);
-}
-
-SocketAddress Ipv6(const char* host, std::uint16_t port) {
-  sockaddr_in6 in{};
-  in.sin6_family = AF_INET6;
-  in.sin6_port = htons(port);
-  REQUIRE(inet_pton(AF_INET6, host, &in.sin6_addr) == 1);
-  return SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&in), sizeof in);
-}
 
 using Place = PeerCounts::Place;
 

@@ -23,9 +23,11 @@ using namespace std::chrono_literals;
 struct FakePeer {
   bool delivered = true;
   bool unreachable = false;
+  int asked = 0;  // whether it has been delivered
   std::string received;
   std::size_t room = SIZE_MAX;  // bytes the socket still takes
   bool broken = false;
+  bool dead = false;  // likewise: it does not answer
   bool lingers = false;
 
   Connection* connection = nullptr;  // null: destroyed
@@ -52,6 +54,7 @@ class FakeConnection final : public Connection {
   Sent Send(BroadcastLog& log) noexcept override {
     ++peer_->sends;
     if (peer_->broken) return {SendResult::kBroken, 0};
+    if (peer_->dead) return {SendResult::kDead, 0};
     std::size_t total = 0;
     while (true) {
       iovec pieces[2];
@@ -86,7 +89,10 @@ class FakeConnection final : public Connection {
   }
   void StartReading() noexcept override { peer_->reading = true; }
   void StopReading() noexcept override { peer_->reading = false; }
-  bool Delivered() const noexcept override { return peer_->delivered; }
+  bool Delivered() const noexcept override {
+    ++peer_->asked;
+    return peer_->delivered;
+  }
   bool Unreachable() const noexcept override { return peer_->unreachable; }
   bool Linger() noexcept override {
     peer_->ended = true;
@@ -1338,6 +1344,124 @@ TEST_CASE_METHOD(HubTest, "hub: what the operator sees of connections") {
   hub.Relay("three");
   REQUIRE(live->ended);
   CHECK(hub.LagOf(*live->connection) == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: who has something to acknowledge is looked at until it has") {
+  const auto prompt = Admit();
+  const auto slow = Admit();
+  Flush();
+  AdvanceClock(2 * Hub::kAckCheckInterval);
+  Turn();
+  const int before = prompt->asked;
+  // Nothing has been sent since.
+  AdvanceClock(1h);
+  Turn();
+  CHECK(prompt->asked == before);
+
+  hub.Relay("one");
+  Flush();
+  slow->delivered = false;
+  CHECK(prompt->asked == before);
+  for (int check = 1; check <= 3; ++check) {
+    AdvanceClock(Hub::kAckCheckInterval - 1s);
+    Turn();
+    CHECK(prompt->asked < before + check);
+    AdvanceClock(1100ms);
+    Turn();
+    CHECK(prompt->asked == before + check);
+  }
+  // When nobody has, the last look was the last.
+  slow->delivered = true;
+  AdvanceClock(Hub::kAckCheckInterval + 100ms);
+  Turn();
+  CHECK(slow->asked == before + 4);
+  AdvanceClock(1h);
+  Turn();
+  CHECK(slow->asked == before + 4);
+  CHECK(hub.live() == 2);
+}
+
+TEST_CASE_METHOD(HubTest,
+                 "hub: who is gone without a word is closed, what it was to get is dropped") {
+  // Its buffer takes what is sent for long, so it need not be blocked.
+  const auto quiet = Admit();
+  const auto blocked = Admit();
+  const auto reading = Admit();
+  Flush();
+  blocked->room = 7;
+  hub.Relay("one");
+  hub.Relay("two");
+  Flush();
+  quiet->delivered = blocked->delivered = reading->delivered = false;
+  AdvanceClock(Hub::kAckCheckInterval + 100ms);
+  Turn();
+  CHECK(hub.live() == 3);
+  quiet->unreachable = blocked->unreachable = true;
+  AdvanceClock(Hub::kAckCheckInterval + 100ms);
+  Turn();
+  CHECK(quiet->connection == nullptr);
+  CHECK(blocked->connection == nullptr);
+  CHECK(reading->connection != nullptr);
+  CHECK(quiet->reset);
+  CHECK(blocked->closeds == std::vector{CloseReason::kDeadPeer});
+  CHECK(Closed(CloseReason::kDeadPeer) == 2);
+  CHECK(Dropped(DropReason::kDeadPeer) == 1);
+  CHECK(counters.deliveries.dropped.total() == 1);
+  CHECK(hub.log().bytes() == 0);
+  CheckBooks();
+}
+
+TEST_CASE_METHOD(HubTest, "hub: one that is gone need not wait for its connection-closed to run") {
+  const auto peer = LetIn();
+  hub.Relay("one");
+  Flush();
+  hub.End(*peer->connection, CloseReason::kEof);
+  peer->delivered = false;
+  peer->unreachable = true;
+  AdvanceClock(Hub::kAckCheckInterval + 100ms);
+  Turn();
+  CHECK(peer->connection == nullptr);
+  // It had ended before.
+  CHECK(peer->closeds == std::vector{CloseReason::kEof});
+  CHECK(Closed(CloseReason::kEof) == 1);
+  SayClosed(peer);
+  CHECK(hub.places() == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: closing connections have their own deadline") {
+  const auto closing = Admit();
+  const auto lingering = Admit();
+  Flush();
+  closing->room = 0;
+  lingering->lingers = true;
+  hub.Relay("one");
+  Flush();
+  AdvanceClock(Hub::kAckCheckInterval - 1s);
+  for (const auto& peer : {closing, lingering}) {
+    hub.End(*peer->connection, CloseReason::kEof);
+    peer->delivered = false;
+    peer->unreachable = true;
+  }
+  Flush();
+  AdvanceClock(1100ms);
+  Turn();
+  CHECK(closing->connection != nullptr);
+  CHECK(lingering->connection != nullptr);
+  CHECK(Closed(CloseReason::kDeadPeer) == 0);
+}
+
+TEST_CASE_METHOD(HubTest, "hub: a send that finds the peer gone says so") {
+  const auto dead = Admit();
+  const auto broken = Admit();
+  Flush();
+  dead->dead = true;
+  broken->broken = true;
+  hub.Relay("one");
+  Flush();
+  CHECK(dead->closeds == std::vector{CloseReason::kDeadPeer});
+  CHECK(broken->closeds == std::vector{CloseReason::kReset});
+  CHECK(Dropped(DropReason::kDeadPeer) == 1);
+  CHECK(Dropped(DropReason::kReset) == 1);
 }
 
 TEST_CASE("hub: destroys its connections with itself") {
