@@ -164,8 +164,15 @@ int Serve(const ServeOptions& options) {
     std::puts("ok");
     return kExitDone;
   }
+  ActivatedSockets activated;
   try {
-    CheckFileLimit(RaiseFileLimit(), loaded.config);
+    activated = TakeActivatedSockets();
+  } catch (const std::exception& error) {
+    return Fail(kExitFailed, error.what());
+  }
+  try {
+    CheckFileLimit(RaiseFileLimit(), loaded.config,
+                   std::max(loaded.config.bind_addr.size(), activated.subscriber.size()));
   } catch (const std::runtime_error& error) {
     return Fail(kExitConfig, error.what());
   }
@@ -173,8 +180,7 @@ int Serve(const ServeOptions& options) {
   int exit_code = kExitFailed;
   try {
     SetUpLogging(loaded.config.log);
-    Daemon daemon(options, std::move(loaded.config), std::move(hooks.hooks),
-                  TakeActivatedSockets());
+    Daemon daemon(options, std::move(loaded.config), std::move(hooks.hooks), std::move(activated));
     exit_code = daemon.Run();
     if (!daemon.StopThreads()) {
       ShutDownLogging();
@@ -334,7 +340,7 @@ void Daemon::BeginReload() {
   LoadedConfig next = Load(options_);
   if (next.errors.empty()) {
     try {
-      CheckFileLimit(RaiseFileLimit(), next.config);
+      CheckFileLimit(RaiseFileLimit(), next.config, subscribers_.names().size());
       next_rules_ = subscribers_.RulesOf(next.config);
     } catch (const std::runtime_error& error) {
       next.errors.emplace_back(error.what());

@@ -12,6 +12,9 @@ namespace {
 // the reserve files, the control socket with a few clients, files read at a reload.
 constexpr std::uint64_t kOtherFiles = 32;
 
+// The socket, the descriptor that it gives up when there are no others, the lock of a Unix one.
+constexpr std::uint64_t kFilesOfListener = 3;
+
 }  // namespace
 
 std::uint64_t RaiseFileLimit() noexcept {
@@ -21,9 +24,9 @@ std::uint64_t RaiseFileLimit() noexcept {
   return ::setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
 }
 
-void CheckFileLimit(std::uint64_t limit, const Config& config) {
+void CheckFileLimit(std::uint64_t limit, const Config& config, std::size_t listeners) {
   const std::uint64_t others =
-      config.producer.max_connections + config.bind_addr.size() + kOtherFiles;
+      config.producer.max_connections + listeners * kFilesOfListener + kOtherFiles;
   const std::uint64_t needed = config.max_clients + others;
   if (needed <= limit) return;
   const std::string clients = std::to_string(config.max_clients);
