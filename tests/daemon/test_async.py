@@ -537,10 +537,10 @@ class Expiring(AsyncCase):
         self.books(suspended=9, expired=9)
 
     def test_async_timeout_where_none_is_given_and_a_reload_changes_it(self):
-        self.start_one(**{"async": {"timeout": "100ms"}})
+        self.start_one(**{"async": {"timeout": "500ms"}})
         asked = time.monotonic()
         request = self.producer.suspend("async_relay", "x")
-        self.expect_expired(request, asked, 0.1)
+        self.expect_expired(request, asked, 0.5)
         asked = time.monotonic()
         early = self.producer.suspend("async_relay", "x")
         self.relay.reload(**{"async": {"timeout": "10ms"}})
@@ -551,7 +551,7 @@ class Expiring(AsyncCase):
             self.assertEqual(answers, sorted([[b"expired", *early], [b"expired", *request]]))
             return
         self.expect_expired(request, asked_later, 0.01)
-        self.expect_expired(early, asked, 0.1)
+        self.expect_expired(early, asked, 0.5)
 
     def test_timeouts_of_different_lengths_in_the_order_of_their_ends(self):
         self.start_one()
