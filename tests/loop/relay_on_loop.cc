@@ -81,6 +81,22 @@ UniqueFd RelayOnLoop::Listen(Family family, Address& address) {
   return fd;
 }
 
+RelayOnLoop::Address RelayOnLoop::UnixAddress(const ListenConfig& listen) {
+  const sockaddr_un named = UnixSockaddr(listen.addr.substr(std::strlen("unix:")));
+  Address address;
+  std::memcpy(&address.storage, &named, sizeof named);
+  address.size = sizeof named;
+  return address;
+}
+
+std::vector<UniqueFd> RelayOnLoop::ListenForSubscribers(Family family) {
+  if (!config.bind_addr[0].addr.starts_with("unix:")) {
+    return One(Listen(family, subscriber_address_));
+  }
+  subscriber_address_ = UnixAddress(config.bind_addr[0]);
+  return {};
+}
+
 Peer RelayOnLoop::Connect(const Address& address) {
   UniqueFd fd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   REQUIRE(fd);
@@ -95,8 +111,7 @@ RelayOnLoop::RelayOnLoop(const Config& c, Family family, std::vector<std::unique
       commands(loop),
       workers(commands, hub.suspended(), config.workers),
       producers(loop, hub, config, counters, Listen(Family::kUnix, producer_address_)),
-      subscribers(loop, hub, workers, config, counters, peers,
-                  One(Listen(family, subscriber_address_))),
+      subscribers(loop, hub, workers, config, counters, peers, ListenForSubscribers(family)),
       turn_(loop, BeforeWait::To<&RelayOnLoop::OnTurn>(this)) {
   workers.SetHooks(std::move(hooks));
 }
@@ -124,6 +139,8 @@ Peer RelayOnLoop::Subscriber() {
   }));
   return peer;
 }
+
+Peer RelayOnLoop::Knock(std::size_t entry) { return Connect(UnixAddress(config.bind_addr[entry])); }
 
 Peer RelayOnLoop::Producer() {
   Peer peer = Connect(producer_address_);

@@ -58,12 +58,16 @@ class RelayOnLoop {
  public:
   enum class Family { kUnix, kTcp };  // of the subscriber port
 
-  // `hooks`: one a worker, of config.workers; none: there is no script.
+  // `hooks`: one a worker, of config.workers; none: there is no script. When the first entry of
+  // config.bind_addr is a Unix socket they are all opened, in place of one of `family`.
   explicit RelayOnLoop(const Config& config = {}, Family family = Family::kUnix,
                        std::vector<std::unique_ptr<Hook>> hooks = {});
   ~RelayOnLoop();
 
   Peer Subscriber();
+  // One that has connected to that entry of config.bind_addr, a Unix socket, and may still have to
+  // be accepted.
+  Peer Knock(std::size_t entry);
   Peer Producer();
   // Connects as a subscriber, and is not waited for.
   Peer Knock() { return Connect(subscriber_address_); }
@@ -102,6 +106,8 @@ class RelayOnLoop {
     socklen_t size = 0;
   };
   static UniqueFd Listen(Family family, Address& address);
+  static Address UnixAddress(const ListenConfig& listen);
+  std::vector<UniqueFd> ListenForSubscribers(Family family);
   static Peer Connect(const Address& address);
 
   Address producer_address_;
