@@ -10,8 +10,10 @@ build=$(realpath "$1")
 shift
 if (($# == 0)); then
   for file in tests/daemon/test_*.py; do
-    file=${file##*/test_}
-    set -- "$@" "${file%.py}"
+    subject=${file##*/test_}
+    subject=${subject%.py}
+    # This one installs BUILD, for which BUILD must not be read-only.
+    [ "$subject" = producer_client ] || set -- "$@" "$subject"
   done
 fi
 
@@ -45,10 +47,11 @@ for subject in "$@"; do
   tap=/run/tap/$subject
   status=0
   systemctl start "evrelay-test@$subject.service" 2>/dev/null || status=$?
-  good=$(grep '^ok' "$tap" | count --invert-match '# SKIP')
-  ((passed += good)) || true
+  skipped=$(count '^ok.*# SKIP' "$tap")
+  good=$(($(count '^ok' "$tap") - skipped))
+  passed=$((passed + good))
   printf '%-20s passed %3d  failed %3d  skipped %3d\n' \
-    "$subject" "$good" "$(count '^not ok' "$tap")" "$(count '^ok.*# SKIP' "$tap")"
+    "$subject" "$good" "$(count '^not ok' "$tap")" "$skipped"
   grep -e '^not ok' -e '# SKIP' -e '^# ' "$tap" || true
   if ((status != 0)); then
     failed+=("$subject")
