@@ -138,6 +138,11 @@ void AddPeers(Table& table, const Json& status) {
   table.Row("  turned away", Words().AddNames(Group(subscribers, "refused")), true);
   table.Row("  kept waiting",
             Words().AddCount(Count(Group(status, "loop"), "accept_pauses"), "times"), true);
+  const Json tls = Group(status, "tls");
+  table.Row("TLS", Words()
+                       .AddCount(Count(tls, "handshaking"), "in their handshake")
+                       .AddCount(Count(tls, "accepted"), "accepted so far"));
+  table.Row("  failed", Words().AddNames(Group(tls, "failed")), true);
 
   const Json producers = Group(status, "producers");
   const Json left = Group(producers, "closed");
