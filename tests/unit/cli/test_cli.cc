@@ -178,6 +178,32 @@ TEST_CASE("sub takes an address, a count, a format and messages") {
   CHECK(Good<SubOptions>({"sub", "unix:/run/s"}).address == "unix:/run/s");
 }
 
+TEST_CASE("sub takes what TLS needs") {
+  CHECK(!Good<SubOptions>({"sub"}).tls);
+  const SubOptions bare = Good<SubOptions>({"sub", "--tls"});
+  REQUIRE(bare.tls);
+  CHECK((bare.tls->ca + bare.tls->cert + bare.tls->key + bare.server_name).empty());
+  const SubOptions all =
+      Good<SubOptions>({"sub", "relay:8448", "--tls", "--ca", "ca.pem", "--cert", "cert.pem",
+                        "--key", "key.pem", "--server-name", "other"});
+  REQUIRE(all.tls);
+  CHECK(all.tls->ca == "ca.pem");
+  CHECK(all.tls->cert == "cert.pem");
+  CHECK(all.tls->key == "key.pem");
+  CHECK(all.server_name == "other");
+
+  const std::string sub = "evrelay sub --help";
+  CheckUsageError({"sub", "--tls", "--cert", "a"}, "--cert and --key: give both or none of them",
+                  sub);
+  CheckUsageError({"sub", "--tls", "--key", "a"}, "--cert and --key: give both or none of them",
+                  sub);
+  for (const std::string option : {"--ca", "--server-name"}) {
+    CheckUsageError({"sub", option, "a"}, option + ": this is for TLS; give --tls, too", sub);
+  }
+  CheckUsageError({"sub", "--cert", "a", "--key", "b"}, "--cert: this is for TLS; give --tls, too",
+                  sub);
+}
+
 TEST_CASE("status takes a socket and a format") {
   CHECK(Good<StatusOptions>({"status"}).socket.empty());
   CHECK(Good<StatusOptions>({"status"}).format == StatusOptions::Format::kTable);
@@ -286,7 +312,9 @@ TEST_CASE("help goes to standard output, names every flag and shows an example")
                          {{"pub"},
                           {"--socket", "--multicast TAG", "--unicast TAG", "--async",
                            "--timeout MS", "--ack", "--netstring", "DATA"}},
-                         {{"sub"}, {"ADDR", "--count", "--json", "--raw", "--netstring", "--send"}},
+                         {{"sub"},
+                          {"ADDR", "--count", "--json", "--raw", "--netstring", "--send", "--tls",
+                           "--ca", "--cert", "--key", "--server-name"}},
                          {{"status"}, {"--socket", "--json", "--balance"}},
                          {{"clients"}, {"--socket", "--json"}},
                          {{"close"}, {"--socket", "CONIDX"}},

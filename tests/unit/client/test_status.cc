@@ -34,6 +34,7 @@ constexpr std::string_view kStatus = R"({
                   "refused": {"full": 0, "no-files": 0},
                   "closed": {"eof": 200, "reset": 10, "hook": 4, "stalled": 0, "drain": 0,
                              "admin": 3}},
+  "tls": {"handshaking": 1, "accepted": 30, "failed": {"timeout": 0, "expired": 0}},
   "producers": {"connected": 4, "accepted": 8, "refused": {"full": 0, "no-files": 0},
                 "closed": {"eof": 4, "slow-producer": 0}},
   "events": {"relayed": 7, "bytes": 2048, "denied": 0},
@@ -74,6 +75,7 @@ TEST_CASE("status shows in a table what is there") {
 
   subscribers    120 live, 1 being admitted, 2 blocked, 3 closing, 1.2 KiB behind at most, 340 accepted so far
     closed       eof 200, reset 10, hook 4, admin 3
+  TLS            1 in their handshake, 30 accepted so far
   producers      4 connected, 8 accepted so far
     closed       eof 4
   events         7 relayed to all, 2 KiB
@@ -117,6 +119,7 @@ TEST_CASE("status marks what deserves a look") {
            {"/subscribers/closed/stalled", 2,
             "!   closed       eof 200, reset 10, hook 4, stalled 2"},
            {"/subscribers/refused/full", 3, "!   turned away  full 3\n"},
+           {"/tls/failed/expired", 12, "!   failed       expired 12\n"},
            {"/producers/closed/slow-producer", 4, "!   closed       eof 4, slow-producer 4\n"},
            {"/producers/refused/no-files", 5, "!   turned away  no-files 5\n"},
            {"/loop/holds", 6, "!   held back    6 times\n"},
