@@ -2,11 +2,23 @@
 
 import os
 import select
+import subprocess
 import time
 import unittest
 
 import wire
-from relay import KIB, SANITIZED, RelayCase, Subscriber, patience, plain_only, pump, scaled
+from relay import (
+    KIB,
+    SANITIZED,
+    RelayCase,
+    StartFailed,
+    Subscriber,
+    evrelay,
+    patience,
+    plain_only,
+    pump,
+    scaled,
+)
 
 
 class Limits(RelayCase):
@@ -194,13 +206,94 @@ class FileDescriptors(RelayCase):
         return peer
 
 
+class FileLimit(RelayCase):
+    """More connections than the hard limit of open files can hold are not promised."""
+
+    WORDS = (
+        r"max_clients: {} with producer\.max_connections: {} needs {} open files, but the limit is {}: "
+        r"raise the hard limit \(LimitNOFILE= of the unit, ulimit -Hn\) or lower max_clients to {}"
+    )
+
+    def limited(self, files):
+        """Starts evrelay with so many as both limits."""
+
+        def start(command, **keywords):
+            return subprocess.Popen(
+                ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command], **keywords
+            )
+
+        return start
+
+    def assert_refused(self, files, words, **config):
+        with self.assertRaises(StartFailed) as failed:
+            self.start(start=self.limited(files), **config)
+        self.assertEqual(failed.exception.code, 2)
+        self.assertRegex(failed.exception.log, rf"\Aevrelay: {words}\n\Z")
+
+    def test_the_start_says_which_number_to_change(self):
+        self.assert_refused(256, self.WORDS.format(200, 50, 285, 256, 171), max_clients=200,
+                            producer={"max_connections": 50})
+        self.assert_refused(
+            256,
+            r".* or lower max_clients and producer\.max_connections",
+            max_clients=1,
+            producer={"max_connections": 250},
+        )
+
+    def test_a_reload_says_the_same(self):
+        relay = self.start(max_clients=50, producer={"max_connections": 50})
+        relay.limit_files(256)
+        log = relay.reload("reload: nothing has changed", max_clients=200)
+        self.assertRegex(log, r"error daemon: reload: " + self.WORDS.format(200, 50, 285, 256, 171))
+        self.assertEqual(evrelay("reload", "--socket", relay.control_path).returncode, 1)
+        relay.subscribers(50)
+        relay.subscriber(wait=False).expect_end(None)
+        relay.reload(max_clients=171)
+        relay.subscribers(121)
+
+    def test_what_is_promised_can_be_held(self):
+        """To the last one, on several listeners."""
+        home = self.directory()
+        listeners = [f"127.0.0.{host}:0" for host in range(1, 9)]
+        listeners += [f"unix:{home}/{name}.sock" for name in "abc"]
+        config = {
+            "bind_addr": listeners,
+            "max_clients": 60,
+            "producer": {"max_connections": 20},
+            "log": {"target": os.path.join(home, "log")},
+        }
+        needed = 60 + 20 + 3 * len(listeners) + 32
+        self.assert_refused(
+            needed - 1, self.WORDS.format(60, 20, needed, needed - 1, 59), **config
+        )
+        relay = self.start(start=self.limited(needed), **config)
+        for _ in range(20):
+            relay.producer().ping()
+        for address in relay.addresses:
+            relay.subscribers(5, address)
+        relay.subscribers(5)
+        for address in relay.addresses:
+            relay.subscriber(address, wait=False).expect_end(None)
+        status = relay.status()
+        self.assertEqual(status["subscribers"]["live"], 60)
+        self.assertEqual(status["subscribers"]["refused"]["full"], len(listeners))
+        self.assertEqual(status["subscribers"]["refused"]["no-files"], 0)
+        self.assertEqual(status["producers"]["refused"]["no-files"], 0)
+        # A reload reads files.
+        self.assertEqual(evrelay("reload", "--socket", relay.control_path).returncode, 0)
+        relay.producer().expect_end(None)
+        self.assertEqual(relay.status()["producers"]["refused"]["full"], 1)
+
+
 class Idle(RelayCase):
     def test_bar_32_idle_is_free(self):
         """RELIABILITY bar 32: idle is < 0.5 % CPU, ≤ 2 wake-ups/s; then a prompt event."""
         relay = self.start()
         subscribers = relay.subscribers(1000)
         producer = relay.producer()
-        producer.ping()
+        # Something was sent to all of them, and they have acknowledged it.
+        self.assertEqual(producer.request("relay", "first"), [b"ok", b"1000"])
+        subscribers[0].expect(b"first")
         seconds = scaled(60)
         wakeups, cpu = self.wakeups(relay), relay.cpu_seconds()
         began = time.monotonic()
@@ -213,7 +306,7 @@ class Idle(RelayCase):
             self.assertLessEqual(cpu, 0.005 * seconds + tick)
         asked = time.monotonic()
         self.assertEqual(producer.request("relay", "x"), [b"ok", b"%d" % len(subscribers)])
-        subscribers[-1].expect(b"x")
+        subscribers[-1].expect(b"first", b"x")
         self.assertLess(time.monotonic() - asked, patience(0.1))
 
     @staticmethod
