@@ -1,5 +1,7 @@
 """frame_timeout: how long a subscriber may take over one frame."""
 
+import collections
+import select
 import signal
 import time
 import unittest
@@ -164,51 +166,64 @@ class FrameTimeout(RelayCase):
         relay = self.start(frame_timeout=f"{limit}s")
         others = relay.subscribers(10)
         producer = relay.producer()
-        calm = self.latencies(producer, others, until=lambda: False, seconds=limit / 2)
-
         tricklers = relay.subscribers(scaled(500))
         pump(tricklers, lambda: not any(peer.shaking for peer in tricklers))
         frame = wire.data(b"x" * 1000)
-        began, ended, sent = {}, {}, {}
-        due = {}
-        for number, peer in enumerate(tricklers):
-            # Not all at the same time.
-            due[peer] = time.monotonic() + number * limit / 5 / len(tricklers)
+        said = dict.fromkeys(tricklers, 0)
+        began, ended = {}, {}
 
-        def trickle():
+        def look_after(until, trickle):
+            """They read what comes, each 50 times in that time, by turns, until then; while they
+            trickle they say a byte every fifth time. When they are gone there is nothing to do."""
             now = time.monotonic()
-            for peer in tricklers:
-                if peer.ended:
-                    ended.setdefault(peer, now)
-                elif now >= due[peer]:
-                    began.setdefault(peer, now)
-                    at = sent[peer] = sent.get(peer, -1) + 1
-                    peer.send(frame[at : at + 1])
-                    due[peer] = now + limit / 10
-            return len(ended) == len(tricklers)
+            turns = collections.deque(
+                (now + number * limit / 50 / len(tricklers), 0, peer)
+                for number, peer in enumerate(tricklers)
+            )
 
-        disturbed = self.latencies(producer, others, trickle, peers=tricklers)
+            def look():
+                now = time.monotonic()
+                while turns and turns[0][0] <= now:
+                    due, looks, peer = turns.popleft()
+                    peer.move(select.EPOLLIN)
+                    if peer.ended:
+                        ended[peer] = now
+                        continue
+                    if trickle and looks % 5 == 0:
+                        began.setdefault(peer, now)
+                        peer.send(frame[said[peer] : said[peer] + 1])
+                        said[peer] += 1
+                    turns.append((due + limit / 50, looks + 1, peer))
+                return not turns or now >= until
+
+            return look
+
+        calm = self.latencies(
+            producer, others, look_after(time.monotonic() + limit / 2, trickle=False)
+        )
+        disturbed = self.latencies(
+            producer, others, look_after(time.monotonic() + 2 * limit + patience(10), trickle=True)
+        )
+        self.assertEqual(len(ended), len(tricklers))
         times = [ended[peer] - began[peer] for peer in tricklers]
         self.assertEqual({peer.ended for peer in tricklers}, {"eof"})
-        self.assertGreater(min(sent.values()), 1)
         self.assertGreaterEqual(min(times), limit)
         self.assertEqual(self.closed(relay), len(tricklers))
         self.assertEqual(relay.status()["subscribers"]["live"], len(others))
         if LONG and not SANITIZED:
             self.assertLessEqual(max(times), limit + 1)
-            # What the test itself does meanwhile is a part of both.
+            print(f"bar 8: p99 {1e3 * disturbed:.1f} ms, without them {1e3 * calm:.1f} ms; closed "
+                  f"after {min(times):.2f} to {max(times):.2f} s")
             self.assertLess(disturbed, 1.1 * calm + 0.01)
         else:
-            self.assertLess(max(times), limit + patience(10))
+            self.assertLess(max(times), 2 * limit + patience(10))
 
-    def latencies(self, producer, subscribers, until, seconds=None, peers=()):
-        """Events, 100 a second, until that is true, or for so long; the 99th percentile of the
-        seconds they take to a subscriber."""
-        end = seconds and time.monotonic() + seconds
+    def latencies(self, producer, subscribers, until):
+        """Events, 100 a second, until that is true; the 99th percentile of the seconds they take to
+        a subscriber."""
         took = []
         number = 0
-        everybody = [*subscribers, *peers]
-        while not until() and not (end and time.monotonic() > end):
+        while not until():
             due = time.monotonic() + 0.01
             number += 1
             event = b"%d" % number
@@ -224,7 +239,7 @@ class FrameTimeout(RelayCase):
 
             pump(subscribers, all_have_it)
             took += [at - sent for at in arrived.values()]
-            pump(everybody, lambda due=due: time.monotonic() >= due)
+            pump(subscribers, lambda due=due: time.monotonic() >= due)
         took.sort()
         return took[int(len(took) * 0.99)]
 
