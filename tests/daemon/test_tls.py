@@ -738,13 +738,16 @@ class Files(TlsCase):
         inside.expect(b"hello")
         welcome.expect(b"hello")
 
-    def test_another_address_needs_a_restart_but_certificates_do_not(self):
+    def test_another_address_needs_a_restart_and_until_then_nothing_changes(self):
         relay = self.start_here(client_ca=None)
-        newer = tls.server("newer")
-        self.install(newer)
-        text = relay.reload(bind_addr=[{**self.entry(client_ca=None), "addr": SECOND}])
+        self.install(tls.server("newer"))
+        entry = {**self.entry(client_ca=None), "addr": SECOND}
+        text = relay.reload(bind_addr=[entry])
         self.assertRegex(text, r"(?m)^\S+Z warn daemon: .*\bbind_addr\b.*restart")
-        self.assertEqual(self.let_in(relay).tls.server_serial, newer.serial)
+        self.assertEqual(self.let_in(relay).tls.server_serial, tls.server().serial)
+        # But a restart that could not succeed is told now.
+        os.remove(self.key)
+        relay.reload(rf" error daemon: .*{self.key}", bind_addr=[entry])
 
     def test_a_certificate_that_nobody_will_accept_is_warned_of(self):
         self.install(tls.expired_server())
