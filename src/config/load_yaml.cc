@@ -278,6 +278,16 @@ class Reader {
     return {};
   }
 
+  // Nothing would read like "nobody"; it would mean everyone.
+  std::string ReadClientCa(const TreeNode& node, std::string& to) {
+    std::string error = FileInto(to)(node);
+    if (error.empty() && to.empty()) {
+      error =
+          "no value; give the PEM file of who signs, or leave it out to ask for no certificates";
+    }
+    return error;
+  }
+
   std::string ReadTls(const TreeNode& node, std::optional<TlsConfig>& to) {
     if (node.kind != TreeNode::Kind::kMap) {
       return Found(node) + "; give a map such as {cert: FILE, key: FILE}";
@@ -288,7 +298,7 @@ class Reader {
             {
                 {"cert", FileInto(tls.cert)},
                 {"key", FileInto(tls.key)},
-                {"client_ca", FileInto(tls.client_ca)},
+                {"client_ca", [&](const TreeNode& n) { return ReadClientCa(n, tls.client_ca); }},
                 {"min", ChoiceInto(tls.min, {{"1.2", TlsVersion::k12}, {"1.3", TlsVersion::k13}})},
             });
     if (errors_.size() > errors_before) return {};

@@ -76,14 +76,23 @@ MemoryBio BioOf(const PemFile& file) {
   return bio;
 }
 
+// OpenSSL's own would ask on the terminal.
+int NoPassphrase(char*, int, int, void* asked) {
+  *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
 // All that are in the file, at least one.
 std::vector<Certificate> CertificatesOf(const PemFile& file) {
   const MemoryBio bio = BioOf(file);
   std::vector<Certificate> certificates;
+  bool encrypted = false;
   ERR_clear_error();
-  while (Certificate certificate{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)}) {
+  while (
+      Certificate certificate{PEM_read_bio_X509(bio.get(), nullptr, &NoPassphrase, &encrypted)}) {
     certificates.push_back(std::move(certificate));
   }
+  if (encrypted) file.Fail("it has a passphrase; give certificates without");
   if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
     file.Fail("certificate " + std::to_string(certificates.size() + 1) + " in it is broken (" +
               Reason() + "); give certificates in PEM format");
@@ -98,12 +107,8 @@ std::vector<Certificate> CertificatesOf(const PemFile& file) {
 
 Key KeyOf(const PemFile& file) {
   bool encrypted = false;
-  const auto no_passphrase = [](char*, int, int, void* asked) {
-    *static_cast<bool*>(asked) = true;
-    return -1;
-  };
   ERR_clear_error();
-  Key key(PEM_read_bio_PrivateKey(BioOf(file).get(), nullptr, no_passphrase, &encrypted));
+  Key key(PEM_read_bio_PrivateKey(BioOf(file).get(), nullptr, &NoPassphrase, &encrypted));
   if (key != nullptr) return key;
   if (encrypted) file.Fail("the key has a passphrase; give it without, readable by evrelay alone");
   file.Fail("no private key in it (" + Reason() +

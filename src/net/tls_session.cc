@@ -67,7 +67,10 @@ TlsFailure FailureOf(long verified) {
 TlsFailure FailureOf(unsigned long error) {
   if (ERR_GET_LIB(error) != ERR_LIB_SSL) return TlsFailure::kProtocol;
   const int reason = ERR_GET_REASON(error);
-  if (reason >= SSL_AD_REASON_OFFSET) return TlsFailure::kClosed;  // the peer says why it leaves
+  // An alert, in which the peer says why it leaves.
+  if (reason >= SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + UINT8_MAX) {
+    return TlsFailure::kClosed;
+  }
   switch (reason) {
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW:

@@ -68,6 +68,9 @@ TlsTransport::Handshaken SessionTransport::Handshake() noexcept {
       Flush(last_words);
       return {Progress::kFailed, false, session_.failure(), session_.words()};
     }
+    if (result == TlsSession::Result::kEnd) {
+      return {Progress::kFailed, false, TlsFailure::kClosed, "it has ended the handshake"};
+    }
     if (result == TlsSession::Result::kDone) {
       handshaken_ = true;
       early_ = session_.input();
@@ -98,26 +101,26 @@ Transport::Received SessionTransport::Receive(char* to, std::size_t room) noexce
 }
 
 Transport::Received SessionTransport::Decrypt(char* to, std::size_t room) noexcept {
+  using Result = TlsSession::Result;
   std::size_t bytes = 0;
-  TlsSession::Result result;
-  while (true) {
+  while (over_ == Result::kWantsInput) {
     assert(bytes < room);
     std::size_t some = 0;
-    result = session_.Read(to + bytes, room - bytes, some);
-    if (result != TlsSession::Result::kDone) break;
+    const Result result = session_.Read(to + bytes, room - bytes, some);
     bytes += some;
+    if (result == Result::kWantsInput) break;
+    if (result != Result::kDone) over_ = result;
   }
   session_.Feed({});
   early_ = std::string();
-  says_more_ = result != TlsSession::Result::kWantsInput;
 
   // Our answers, or why we end.
   if (Sent sent; !Flush(sent) && sent.broken) return {Status::kBroken, 0, sent.error};
   if (session_.output().size() > kMaxUnsent) return {Status::kBroken};
 
   if (bytes > 0) return {Status::kSome, bytes};
-  if (result == TlsSession::Result::kEnd) return {Status::kEnd};
-  return {says_more_ ? Status::kBroken : Status::kAgain};
+  if (over_ == Result::kEnd) return {Status::kEnd};
+  return {over_ == Result::kFailed ? Status::kBroken : Status::kAgain};
 }
 
 Transport::Sent SessionTransport::Send(const iovec* pieces, std::size_t count) noexcept {

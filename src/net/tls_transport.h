@@ -35,7 +35,9 @@ class SessionTransport final : public TlsTransport {
 
   Handshaken Handshake() noexcept override;
   Received Receive(char* to, std::size_t room) noexcept override;
-  bool holds_input() const noexcept override { return says_more_ || !early_.empty(); }
+  bool holds_input() const noexcept override {
+    return over_ != TlsSession::Result::kWantsInput || !early_.empty();
+  }
   Sent Send(const iovec* pieces, std::size_t count) noexcept override;
   bool has_begun() const noexcept override { return begun_; }
   Ended EndSending() noexcept override;
@@ -50,9 +52,10 @@ class SessionTransport final : public TlsTransport {
   std::string early_;  // ciphertext that came with the end of the handshake
   std::string peer_name_;
   bool handshaken_ = false;  // only the last of our own words may still have to be sent
-  bool says_more_ = false;   // the session has an end or a failure to tell after what it has given
-  bool begun_ = false;       // the next byte of plaintext has been encrypted
-  bool ending_ = false;      // the session has been ended
+  // kEnd or kFailed once the session has said so. It is not asked again: it would not say the same.
+  TlsSession::Result over_ = TlsSession::Result::kWantsInput;
+  bool begun_ = false;   // the next byte of plaintext has been encrypted
+  bool ending_ = false;  // the session has been ended
 };
 
 }  // namespace evrelay

@@ -1,4 +1,4 @@
-// AcceptRate: when the next connection may come in, so that it are `rate` a second. What was left
+// AcceptRate: when the next connection may come in, so that they are `rate` a second. What was left
 // unused of the last second can be made up for at once. Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_SUBSCRIBER_ACCEPT_RATE_H_

@@ -150,6 +150,7 @@ bool Subscriber::Linger() noexcept {
   lingering_ = true;
   event_.Watch((ended_ ? 0 : IoEvent::kRead) |
                (ended == Transport::Ended::kAgain ? IoEvent::kWrite : 0));
+  if (transport_->holds_input()) event_.Feed(IoEvent::kRead);
   return true;
 }
 
@@ -186,25 +187,29 @@ Subscriber::After Subscriber::OnReadable() {
   const Transport::Received received = transport_->Receive(scratch.data(), scratch.size());
   switch (received.status) {
     case Transport::Status::kAgain:
-      return After::kStays;
+      return After::kNothing;
     case Transport::Status::kBroken:
       context_.hub.OnGone(*this, ReasonOf(received));
       return After::kGone;
     case Transport::Status::kEnd:
       ended_ = true;
+      if (lingering_ && (event_.watched() & IoEvent::kWrite) != 0) {
+        event_.Remove(IoEvent::kRead);  // OnLastWords goes on
+        return After::kRead;
+      }
       if (lingering_) {
         context_.hub.OnGone(*this, CloseReason::kEof);
         return After::kGone;
       }
       context_.hub.End(*this, ReasonOf(reader_.Finish()));
-      return After::kStays;
+      return After::kRead;
     case Transport::Status::kSome:
       break;
   }
   talked_ = true;
   if (!lingering_) OnChunk({scratch.data(), received.bytes});
   if (transport_->holds_input()) WatchInput();
-  return After::kStays;
+  return After::kRead;
 }
 
 void Subscriber::OnChunk(std::string_view chunk) {
@@ -243,7 +248,11 @@ std::optional<CloseReason> Subscriber::Decode(std::string_view chunk, MessageBat
 void Subscriber::OnFrameTimeout() noexcept {
   // What is missing may have come while the loop was held up.
   const auto frame = began();
-  if (OnReadable() == After::kGone || !timed() || began() != frame) return;
+  After after;
+  do {
+    after = OnReadable();
+    if (after == After::kGone || !timed() || began() != frame) return;
+  } while (after == After::kRead);
   StopTime();
   context_.hub.End(*this, CloseReason::kFrameTimeout);
 }

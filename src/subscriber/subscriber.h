@@ -72,8 +72,12 @@ class Subscriber final : public Connection, public BegunFrame {
   void OnFrameTimeout() noexcept;
 
  private:
-  // What a read did to the subscriber: kGone means it has been destroyed.
-  enum class After { kStays, kGone };
+  // What a read did to the subscriber.
+  enum class After {
+    kNothing,  // nothing had come
+    kRead,
+    kGone,  // it has been destroyed
+  };
 
   void OnReady(unsigned ready) noexcept;
   After OnReadable();

@@ -109,12 +109,14 @@ void SubscriberPort::Stop() {
 }
 
 std::vector<DoorRules> SubscriberPort::RulesOf(const Config& next) const {
-  const bool same = SameListeners(context_.config, next);
-  if (!same) CheckCertificates(next);
-  const Config& config = same ? next : context_.config;
   std::vector<DoorRules> rules;
-  for (const Door& door : doors_) {
-    rules.push_back(Rules(ConfigOf(Parsed(door.rules().config).ToString(), config)));
+  if (SameListeners(context_.config, next)) {
+    for (const Door& door : doors_) {
+      rules.push_back(Rules(ConfigOf(Parsed(door.rules().config).ToString(), next)));
+    }
+  } else {
+    CheckCertificates(next);  // for the restart; until then all doors stay as they are
+    for (const Door& door : doors_) rules.push_back(door.rules());
   }
   return rules;
 }

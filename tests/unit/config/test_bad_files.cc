@@ -346,6 +346,10 @@ TEST_CASE("bad files: addresses") {
         "FILE}"}},
       {"bind_addr: {addr: 127.0.0.1:1, tls: {key: k}}\n",
        {"1:37: bind_addr.tls: no cert; give the PEM file of the certificate"}},
+      {"bind_addr: {addr: 127.0.0.1:1, tls: {cert: c, key: k, client_ca: }}\n",
+       {"1:55: bind_addr.tls.client_ca: no value; give the PEM file of who signs, or leave it out "
+        "to "
+        "ask for no certificates"}},
       {"bind_addr: {addr: 127.0.0.1:1, tls: {cert: c}}\n",
        {"1:37: bind_addr.tls: no key; give the PEM file of the certificate's private key"}},
       {"bind_addr: {addr: 127.0.0.1:1, tls: {cert: c, key: k, min: \"1.1\"}}\n",

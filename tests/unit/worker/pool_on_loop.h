@@ -57,7 +57,7 @@ inline std::string Relayed(const std::vector<Command>& commands) {
   return all;
 }
 
-inline Origin From(ConnectionId connection) { return {connection, "192.0.2.7", 40'000}; }
+inline Origin From(ConnectionId connection) { return {connection, "192.0.2.7", 40'000, {}}; }
 
 class PoolOnLoop {
  public:
