@@ -275,12 +275,25 @@ class Handshake(TlsCase):
                     peer.close()
 
     def test_handshakes_end_when_it_stops(self):
-        relay = self.start_tls(drain="60s")
+        """At once, not with the drain; and nobody comes in any more."""
+        relay = self.start_tls(drain="60s", send_buffer="4KiB")
+        stalled = relay.subscriber(over=tls.context(), receive_buffer=4 * KIB)
+        stalled.paused = True
+        producer = relay.producer()
+        producer.relay(*[b"x" * 60_000] * 20)
+        producer.ping()
+        producer.close()
         silent = relay.subscriber(over=None, wait=False)
         relay.wait_status(lambda s: s["tls"]["handshaking"] == 1, "it is there")
         relay.signal(signal.SIGTERM)
-        self.assertEqual(relay.wait(DEADLINE - 1), 0)
+        relay.wait_status(lambda s: s["state"] != "running", "it drains")
+        self.assertEqual(relay.status()["tls"]["handshaking"], 0)
         silent.expect_end(None)
+        stalled.paused = False
+        stalled.expect_end("eof")
+        self.assertEqual(len(stalled.events), 20)
+        stalled.close()
+        self.assertEqual(relay.wait(), 0)
 
 
 class Ends(TlsCase):
