@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <new>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -135,6 +138,20 @@ void WarnAbout(const Config& config, const std::vector<std::unique_ptr<Hook>>& h
       config.script);
 }
 
+// An exception that nothing can be done about: memory is used up at a place that cannot do without.
+[[noreturn]] void Die() noexcept {
+  static constexpr std::string_view kOutOfMemory = "evrelay: out of memory\n";
+  try {
+    if (std::current_exception()) throw;
+  } catch (const std::bad_alloc&) {
+    [[maybe_unused]] const auto n = write(STDERR_FILENO, kOutOfMemory.data(), kOutOfMemory.size());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "evrelay: %s\n", error.what());
+  } catch (...) {
+  }
+  std::abort();
+}
+
 int Fail(int exit_code, const std::string& what) {
   std::fprintf(stderr, "evrelay: %s\n", what.c_str());
   return exit_code;
@@ -143,6 +160,7 @@ int Fail(int exit_code, const std::string& what) {
 }  // namespace
 
 int Serve(const ServeOptions& options) {
+  std::set_terminate(&Die);
   LoadedConfig loaded = Load(options);
   for (const std::string& error : loaded.errors) std::fprintf(stderr, "%s\n", error.c_str());
   if (!loaded.errors.empty()) return kExitConfig;
@@ -188,6 +206,8 @@ int Serve(const ServeOptions& options) {
     }
   } catch (const AddressInUse& error) {
     exit_code = Fail(kExitInUse, error.what());
+  } catch (const std::bad_alloc&) {
+    exit_code = Fail(kExitFailed, "out of memory");
   } catch (const std::exception& error) {
     exit_code = Fail(kExitFailed, error.what());
   }
@@ -281,7 +301,7 @@ void Daemon::Drain() {
   if (!draining_) BeginDrain("control socket");
 }
 
-void Daemon::BeginDrain(const std::string& why) {
+void Daemon::BeginDrain(const std::string& why) noexcept {
   LogInfo(kLogger, "{}: draining {} subscribers and {} producers, for {} ms at most", why,
           hub_.connections(), producers_.connections(), config_.drain.count());
   NotifySystemd("STOPPING=1");
@@ -337,14 +357,15 @@ void Daemon::BeginReload() {
   reload_wanted_ = false;
   ++reloads_;
   NotifySystemd("RELOADING=1");
-  LoadedConfig next = Load(options_);
-  if (next.errors.empty()) {
-    try {
+  LoadedConfig next;
+  try {
+    next = Load(options_);
+    if (next.errors.empty()) {
       CheckFileLimit(RaiseFileLimit(), next.config, subscribers_.names().size());
       next_rules_ = subscribers_.RulesOf(next.config);
-    } catch (const std::runtime_error& error) {
-      next.errors.emplace_back(error.what());
     }
+  } catch (const std::exception& error) {
+    next.errors.emplace_back(error.what());
   }
   if (!next.errors.empty()) {
     RefuseReload(next.errors);
@@ -360,7 +381,7 @@ void Daemon::BeginReload() {
   reload_began_ = Loop::Now();
   try {
     hook_loader_.Start(std::move(next.config));
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     RefuseReload({std::string("no thread for the script: ") + error.what()});
   }
 }

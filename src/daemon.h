@@ -59,7 +59,7 @@ class Daemon final : private ControlPort::Operator {
   void OnTurn() noexcept;
   void LogScript() const;
   void OnStop(int signal_number) noexcept;
-  void BeginDrain(const std::string& why);
+  void BeginDrain(const std::string& why) noexcept;
   void OnReload(int signal_number) noexcept;
   void OnReopen(int signal_number) noexcept;
   void OnDrainDeadline() noexcept;

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <variant>
 
 #include "cli.h"
@@ -41,6 +42,9 @@ int main(int argc, char** argv) try {
     return exit->code;
   }
   return std::visit(RunCommand{}, std::get<evrelay::CommandLine>(parsed).command);
+} catch (const std::bad_alloc&) {
+  std::fputs("evrelay: out of memory\n", stderr);
+  return 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "evrelay: %s\n", error.what());
   return 1;

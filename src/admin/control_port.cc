@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <new>
 #include <utility>
 
 #include "admin/clients.h"
@@ -94,11 +95,15 @@ class ControlPort::Session {
  private:
   // Ends in at most one call of Destroy, after which nothing is touched. One request of each peer a
   // turn, so that one that asks a lot at once does not hold up the relay.
-  void OnReady(unsigned) noexcept {
-    bool stays = true;
-    if (answer_.empty() && rest_.empty()) stays = Read();
-    if (stays && answer_.empty()) AnswerNext();
-    if (stays) stays = SendAnswer();
+  void OnReady(unsigned ready) noexcept {
+    bool stays = (ready & IoEvent::kLost) == 0;
+    try {
+      if (stays && answer_.empty() && rest_.empty()) stays = Read();
+      if (stays && answer_.empty()) AnswerNext();
+      if (stays) stays = SendAnswer();
+    } catch (const std::bad_alloc&) {
+      stays = false;
+    }
     if (!stays) port_.Destroy(*this);
   }
 
@@ -186,7 +191,11 @@ void ControlPort::OnDrain() {
 
 void ControlPort::OnAccept(UniqueFd fd, const SocketAddress&) noexcept {
   if (sessions_.size() >= kMaxConnections) return;
-  sessions_.push_back(std::make_unique<Session>(*this, std::move(fd)));
+  try {
+    sessions_.push_back(std::make_unique<Session>(*this, std::move(fd)));
+  } catch (const std::bad_alloc&) {
+    // As if there were too many.
+  }
 }
 
 std::string ControlPort::Answer(Session& session, std::string_view request) {

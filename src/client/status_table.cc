@@ -192,7 +192,8 @@ void AddScript(Table& table, const Json& status) {
   table.Row("  failed", Words().AddNames(Group(hook, "failed")), true);
   table.Row("  actions", Words()
                              .AddNames(Group(hook, "actions"))
-                             .AddCount(Count(hook, "stale_actions"), "came too late"));
+                             .AddCount(Count(hook, "stale_actions"), "came too late")
+                             .AddCount(Count(hook, "lost_actions"), "lost for want of memory"));
 }
 
 void AddRequests(Table& table, const Json& status) {

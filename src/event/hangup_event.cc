@@ -15,7 +15,8 @@ HangupPoll::HangupPoll(Loop& loop)
 }
 
 // One at a time, as what is told may destroy others; the loop calls again while there are any.
-void HangupPoll::OnReady(unsigned) noexcept {
+void HangupPoll::OnReady(unsigned ready) noexcept {
+  if ((ready & IoEvent::kLost) != 0) return;
   epoll_event found{};
   if (epoll_wait(epoll_.get(), &found, 1, 0) != 1) return;
   const HangupEvent::Handler handler = static_cast<HangupEvent*>(found.data.ptr)->handler_;
@@ -32,6 +33,7 @@ void HangupEvent::Watch(int fd) {
   // Fails when it is watched already, or when the kernel has no memory for it; then a peer that
   // leaves is found when it is next written to.
   if (epoll_ctl(poll_.epoll_.get(), EPOLL_CTL_ADD, fd, &nothing_but_hangup) == 0) fd_ = fd;
+  poll_.event_.Watch(IoEvent::kRead);  // it may have been lost
 }
 
 }  // namespace evrelay

@@ -1,6 +1,9 @@
 // Watches a borrowed descriptor, level-triggered. Destruction ends the watch; destroy it before the
 // descriptor is closed. Small (one libev watcher and the loop) as every subscriber carries one.
 //
+// When the kernel has no memory for the watch, the handler is called with kLost, and nothing is
+// watched until Watch is called again.
+//
 //   IoEvent event_{loop, fd, IoEvent::To<&Subscriber::OnReady>(this)};   // void OnReady(unsigned)
 
 #ifndef EVRELAY_EVENT_IO_EVENT_H_
@@ -14,6 +17,7 @@ class IoEvent {
  public:
   static constexpr unsigned kRead = EV_READ;
   static constexpr unsigned kWrite = EV_WRITE;
+  static constexpr unsigned kLost = EV_ERROR;
 
   struct Handler {
     void* object;
@@ -22,10 +26,13 @@ class IoEvent {
   // Method: void (T::*)(unsigned ready) noexcept.
   template <auto Method, class T>
   static Handler To(T* object) {
-    return {object, [](struct ev_loop* loop, ev_io* watcher, int ready) {
-              Loop::Touch(loop);
-              (static_cast<T*>(watcher->data)->*Method)(static_cast<unsigned>(ready));
-            }};
+    return {
+        object, [](struct ev_loop* loop, ev_io* watcher, int ready) {
+          Loop::Touch(loop);
+          // With an error libev says that all is ready.
+          const bool lost = (ready & EV_ERROR) != 0;
+          (static_cast<T*>(watcher->data)->*Method)(lost ? kLost : static_cast<unsigned>(ready));
+        }};
   }
 
   IoEvent(Loop& loop, int fd, Handler handler) : loop_(&loop) {
@@ -37,7 +44,10 @@ class IoEvent {
   ~IoEvent() { ev_io_stop(loop_->raw(), &watcher_); }
 
   int fd() const { return watcher_.fd; }
-  unsigned watched() const { return static_cast<unsigned>(watcher_.events) & (kRead | kWrite); }
+  unsigned watched() const {
+    if (!ev_is_active(&watcher_)) return 0;
+    return static_cast<unsigned>(watcher_.events) & (kRead | kWrite);
+  }
 
   // Watches exactly `events` from now on; 0 stops.
   void Watch(unsigned events) {

@@ -13,7 +13,7 @@ namespace evrelay {
 
 class Loop {
  public:
-  // Throws std::runtime_error when no backend can be had.
+  // Throws std::runtime_error when no backend can be had, or the loop cannot be woken.
   Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
@@ -37,7 +37,11 @@ class Loop {
   static void Touch(struct ev_loop* loop) { ++static_cast<Loop*>(ev_userdata(loop))->dispatched_; }
 
  private:
+  static void OnWait(struct ev_loop* raw) noexcept;
+
   struct ev_loop* loop_;
+  ev_async wake_;
+  bool woken_ = false;  // by wake_, once
   std::uint64_t dispatched_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <charconv>
 #include <cstring>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,11 @@ std::size_t FrameSize(std::string_view wire) {
 
 }  // namespace
 
+BroadcastLog::BroadcastLog(Format format) : format_(format) {
+  free_.reserve(kFreeSegments);
+  free_.push_back(new Segment);
+}
+
 BroadcastLog::~BroadcastLog() {
   while (front_ != nullptr) delete std::exchange(front_, front_->next);
   for (Segment* segment : free_) delete segment;
@@ -33,6 +39,7 @@ BroadcastLog::~BroadcastLog() {
 
 void BroadcastLog::AppendRun(std::string_view wire, std::uint32_t frames) {
   assert(format_ == Format::kNetstring);
+  Reserve(wire.size());
   StartFrame();
   std::uint64_t ordinal = end_.ordinal;
   std::size_t at = 0;  // a frame of the run starts here, with this ordinal
@@ -57,6 +64,7 @@ void BroadcastLog::AppendRun(std::string_view wire, std::uint32_t frames) {
 }
 
 void BroadcastLog::AppendEvent(std::string_view payload) {
+  Reserve(payload.size() + netstring::kMaxOverhead);
   StartFrame();
   const auto write = [this](std::string_view bytes) {
     while (!bytes.empty()) {
@@ -67,7 +75,6 @@ void BroadcastLog::AppendEvent(std::string_view payload) {
     }
   };
   if (format_ == Format::kRaw) {
-    back_->starts.push_back(back_->used);
     write(payload);
   } else {
     char head[24];  // the digits of any size_t, and the colon
@@ -183,9 +190,23 @@ Segment* BroadcastLog::Find(Segment* from, Position position) {
   return from;
 }
 
+void BroadcastLog::Reserve(std::size_t bytes) {
+  const std::size_t room = back_ == nullptr ? 0 : Segment::kSize - back_->used;
+  if (bytes <= room) return;
+  const std::size_t segments = (bytes - room + Segment::kSize - 1) / Segment::kSize;
+  try {
+    free_.reserve(segments);
+    while (free_.size() < segments) free_.push_back(new Segment);
+  } catch (const std::bad_alloc&) {
+    for (; free_.size() > kFreeSegments; free_.pop_back()) delete free_.back();
+    throw;
+  }
+}
+
 // The next byte written is the first of a frame.
 void BroadcastLog::StartFrame() {
   if (back_ == nullptr || back_->used == Segment::kSize) Grow();
+  if (format_ == Format::kRaw) back_->starts.push_back(back_->used);
   if (mark_segment_ == nullptr) mark_segment_ = back_;
   if (back_->first_frame == Segment::kNone) {
     back_->first_frame = back_->used;
@@ -201,13 +222,8 @@ void BroadcastLog::Write(std::string_view bytes) {
 }
 
 void BroadcastLog::Grow() {
-  Segment* segment;
-  if (free_.empty()) {
-    segment = new Segment;
-  } else {
-    segment = free_.back();
-    free_.pop_back();
-  }
+  Segment* segment = free_.back();
+  free_.pop_back();
   segment->next = nullptr;
   segment->base = end_.position;
   segment->used = 0;

@@ -15,7 +15,9 @@
 // <= end(); a frame starts at end(), and at mark(). Segments come from a last-in-first-out list of
 // free ones, so that the log stays in the cache as long as nobody lags.
 //
-// Memory: the segments that readers pin, and up to kFreeSegments more.
+// Memory: the segments that readers pin, and up to kFreeSegments more. What an event needs is there
+// before its first byte is written; when it cannot be had, std::bad_alloc is thrown and nothing has
+// changed. One segment is there from the start, so that readers need none.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_FANOUT_BROADCAST_LOG_H_
@@ -52,7 +54,7 @@ class BroadcastLog {
     kRaw,        // bare events; their starts are listed beside them
   };
 
-  explicit BroadcastLog(Format format) : format_(format) {}
+  explicit BroadcastLog(Format format);
   BroadcastLog(const BroadcastLog&) = delete;
   BroadcastLog& operator=(const BroadcastLog&) = delete;
   ~BroadcastLog();
@@ -106,9 +108,11 @@ class BroadcastLog {
  private:
   // The segment that holds `position`, which is below end(), looked for from `from` on.
   static Segment* Find(Segment* from, Position position);
+  // There is memory for so many bytes.
+  void Reserve(std::size_t bytes);
   void StartFrame();
   void Write(std::string_view bytes);
-  void Grow();
+  void Grow();  // by a free segment, of which there is one
   void Release(Segment* segment);
 
   const Format format_;

@@ -7,8 +7,9 @@ namespace evrelay {
 
 void DirectQueue::Push(Frame frame, Position due) {
   assert(frames_.empty() || frames_.back().due <= due);
-  bytes_ += kFrameCost + frame.wire().size();
+  const std::size_t bytes = kFrameCost + frame.wire().size();
   frames_.push_back({std::move(frame), due});
+  bytes_ += bytes;
 }
 
 void DirectQueue::PushTail(Frame tail, std::size_t sent) {

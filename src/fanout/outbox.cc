@@ -15,8 +15,10 @@ void Outbox::Start(BroadcastLog& log, Begin begin) {
 
 void Outbox::Push(const BroadcastLog& log, Frame frame) {
   assert(limit_.position == kNever);
-  if (direct_ == nullptr) direct_ = std::make_unique<DirectQueue>();
-  direct_->Push(std::move(frame), log.end().position);
+  std::unique_ptr<DirectQueue> first;
+  if (direct_ == nullptr) first = std::make_unique<DirectQueue>();
+  (first ? first : direct_)->Push(std::move(frame), log.end().position);
+  if (first) direct_ = std::move(first);
 }
 
 void Outbox::Stop(const BroadcastLog& log) {

@@ -13,7 +13,8 @@
 // called.
 //
 // Memory: none of its own for broadcast events; direct frames are allocated when there are any.
-// Thread safety: none; the loop thread.
+// Push and SkipTo may throw std::bad_alloc; then nothing has changed. Thread safety: none; the loop
+// thread.
 
 #ifndef EVRELAY_FANOUT_OUTBOX_H_
 #define EVRELAY_FANOUT_OUTBOX_H_

@@ -87,6 +87,7 @@ struct Counters {
     } actions;  // of verdicts that were applied
     // Replies, closes, tags, resumes whose connection or request had ended by then.
     std::uint64_t stale_actions = 0;
+    std::uint64_t lost_actions = 0;  // for want of memory
   } hook;
 
   struct {

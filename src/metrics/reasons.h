@@ -29,14 +29,16 @@ enum class CloseReason : std::uint8_t {
   kSlowProducer,  // a producer does not read its answers
   kDrain,         // evrelay is stopping
   kAdmin,         // the operator closed it
+  kNoMemory,      // there was no memory for something of it
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(CloseReason::kCount)>
-    kCloseReasonNames{
-        "eof",      "reset",     "hook",          "admission",     "hook-error", "slow-subscriber",
-        "stalled",  "dead-peer", "frame-timeout", "truncated",     "bad-size",   "bad-type",
-        "bad-list", "too-big",   "forbidden",     "slow-producer", "drain",      "admin"};
+    kCloseReasonNames{"eof",           "reset",           "hook",      "admission",
+                      "hook-error",    "slow-subscriber", "stalled",   "dead-peer",
+                      "frame-timeout", "truncated",       "bad-size",  "bad-type",
+                      "bad-list",      "too-big",         "forbidden", "slow-producer",
+                      "drain",         "admin",           "no-memory"};
 
 // Why a frame that was due to a subscriber was never wholly handed to the kernel.
 enum class DropReason : std::uint8_t {
@@ -48,12 +50,13 @@ enum class DropReason : std::uint8_t {
   kSkipped,  // policy skip moved the subscriber past it
   kStalled,
   kDrain,
+  kNoMemory,  // there was none for the frame, or for what skips it
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(DropReason::kCount)>
-    kDropReasonNames{"closing",         "reset",   "dead-peer", "refused",
-                     "slow-subscriber", "skipped", "stalled",   "drain"};
+    kDropReasonNames{"closing", "reset",   "dead-peer", "refused",  "slow-subscriber",
+                     "skipped", "stalled", "drain",     "no-memory"};
 
 // Why a connection was turned away at the door.
 enum class RefuseReason : std::uint8_t {
@@ -61,11 +64,12 @@ enum class RefuseReason : std::uint8_t {
   kNoFiles,     // the process's or the system's file descriptors are used up
   kNotAllowed,  // its address is not in its listener's `allow`
   kPerIp,       // its address has max_clients_per_ip connections
+  kNoMemory,    // there was none for it
   kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(RefuseReason::kCount)>
-    kRefuseReasonNames{"full", "no-files", "not-allowed", "per-ip"};
+    kRefuseReasonNames{"full", "no-files", "not-allowed", "per-ip", "no-memory"};
 
 // Why a TLS connection did not get through its handshake.
 enum class TlsFailure : std::uint8_t {

@@ -151,6 +151,14 @@ void Listener::Stop() {
   spare_.Close();
 }
 
+void Listener::OnReady(unsigned ready) noexcept {
+  if ((ready & IoEvent::kLost) != 0) {
+    Rest(ENOMEM);
+  } else {
+    Accept();
+  }
+}
+
 void Listener::Accept() {
   int rest_error = 0;
   // The handler may have called Stop or SetPaused.

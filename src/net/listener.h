@@ -79,7 +79,7 @@ class Listener {
   const std::string& name() const { return name_; }
 
  private:
-  void OnReady(unsigned) noexcept { Accept(); }
+  void OnReady(unsigned ready) noexcept;
   int ShedOne() noexcept;  // 0, or why it could not: an errno value
   void Rest(int error);
   void Resume() noexcept;

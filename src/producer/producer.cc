@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "logging/log.h"
@@ -87,6 +88,10 @@ void Producer::UpdateWatch() {
 }
 
 void Producer::OnReady(unsigned ready) noexcept {
+  if ((ready & IoEvent::kLost) != 0) {
+    GiveUp();
+    return;
+  }
   if ((ready & IoEvent::kWrite) != 0) {
     blocked_ = false;
     port_.answering_.PushBack(*this);
@@ -100,7 +105,13 @@ void Producer::OnReady(unsigned ready) noexcept {
   }
 }
 
-Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) {
+void Producer::GiveUp() {
+  ended_ = true;
+  gone_ = true;
+  BeginClose(CloseReason::kNoMemory);
+}
+
+Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) try {
   if (!rest_.empty()) {
     const std::string rest = std::exchange(rest_, {});
     const std::size_t bytes = std::min(max, rest.size());
@@ -124,6 +135,9 @@ Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) {
   const auto bytes = static_cast<std::size_t>(n);
   if (!closing_) OnChunk({scratch.data(), bytes});
   return {bytes, bytes == std::min(max, scratch.size()) && MayHear()};
+} catch (const std::bad_alloc&) {
+  GiveUp();
+  return {};
 }
 
 void Producer::OnEnd() {
@@ -254,18 +268,35 @@ std::optional<SuspendedId> Producer::Suspend(const Request& request) {
     return std::nullopt;
   }
   const SuspendedId id = hub.Suspend(*this, request.timeout.value_or(async.timeout));
-  suspended_.emplace(id.index, id.label);
+  try {
+    suspended_.emplace(id.index, id.label);
+  } catch (const std::bad_alloc&) {
+    hub.suspended().End(id);
+    ++port_.counters_.async.abandoned;
+    ++port_.counters_.requests.undeliverable;
+    throw;
+  }
   AppendSuspended(answers_, id);
   return id;
 }
 
+template <class Append>
+void Producer::AppendAnswer(Append append) {
+  try {
+    append();
+  } catch (const std::bad_alloc&) {
+    ++port_.counters_.requests.undeliverable;
+    GiveUp();
+  }
+}
+
 void Producer::OnResumed(SuspendedId request, std::string_view data) noexcept {
-  AppendResumed(answers_, request, data);
+  AppendAnswer([&] { AppendResumed(answers_, request, data); });
   OnFinalAnswer(request);
 }
 
 void Producer::OnExpired(SuspendedId request) noexcept {
-  AppendExpired(answers_, request);
+  AppendAnswer([&] { AppendExpired(answers_, request); });
   OnFinalAnswer(request);
 }
 
@@ -275,7 +306,7 @@ void Producer::EndSuspended() {
     port_.hub_.suspended().End(request);
     ++port_.counters_.async.drained;
     ++port_.counters_.requests.errors[ErrorCode::kDraining];
-    AppendDraining(answers_, request);
+    AppendAnswer([&] { AppendDraining(answers_, request); });
     OnFinalAnswer(request);
   }
 }
@@ -293,8 +324,8 @@ void Producer::OnProtocolError(netstring::Error error) {
 }
 
 void Producer::AnswerError(ErrorCode code, std::string_view text) {
-  ++port_.counters_.requests.errors[code];
   AppendError(answers_, code, text);
+  ++port_.counters_.requests.errors[code];
   port_.answering_.PushBack(*this);
 }
 
@@ -382,10 +413,14 @@ void Producer::OnDeadline() noexcept { port_.Destroy(*this); }
 
 void Producer::OnHangup() noexcept { port_.Destroy(*this); }
 
-std::string Producer::Peer() const {
+std::string Producer::Peer() const noexcept {
   if (!peer_) return "a producer";
-  return "producer with pid " + std::to_string(peer_->pid) + " of uid " +
-         std::to_string(peer_->uid);
+  try {
+    return "producer with pid " + std::to_string(peer_->pid) + " of uid " +
+           std::to_string(peer_->uid);
+  } catch (const std::bad_alloc&) {
+    return "a producer";
+  }
 }
 
 }  // namespace evrelay

@@ -88,6 +88,11 @@ class Producer final : public ListHook<AllProducersTag>,
   std::optional<SuspendedId> Suspend(const Request& request);
   void OnResumed(SuspendedId request, std::string_view data) noexcept override;
   void OnExpired(SuspendedId request) noexcept override;
+  // There was no memory for something of it: it is destroyed at the end of the turn.
+  void GiveUp();
+  // Calls `append`, which appends an answer; without memory for that the producer is given up.
+  template <class Append>
+  void AppendAnswer(Append append);
   // A final answer has been appended.
   void OnFinalAnswer(SuspendedId request);
   // False: producer.allow denies events to this peer, and it is being closed.
@@ -104,7 +109,7 @@ class Producer final : public ListHook<AllProducersTag>,
   bool MayHear() const;
   void OnDeadline() noexcept;
   void OnHangup() noexcept;
-  std::string Peer() const;
+  std::string Peer() const noexcept;
 
   ProducerPort& port_;
   UniqueFd fd_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <new>
 #include <utility>
 
 #include "logging/log.h"
@@ -103,9 +104,14 @@ void ProducerPort::OnAccept(UniqueFd fd, const SocketAddress&) noexcept {
                    config_.producer.max_connections);
     return;
   }
+  try {
+    all_.PushBack(*new Producer(*this, std::move(fd)));
+  } catch (const std::bad_alloc&) {
+    ++counters_.producers.refused[RefuseReason::kNoMemory];
+    return;
+  }
   ++counters_.producers.accepted;
   ++connections_;
-  all_.PushBack(*new Producer(*this, std::move(fd)));
 }
 
 void ProducerPort::OnAcceptShed() noexcept {

@@ -35,8 +35,9 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
     kClosing,  // nothing new is for it; what was due is still sent
   };
 
-  // Tells the script of the connection, if there is one. True: its connection-new is to decide.
-  virtual bool AnnounceNew() noexcept = 0;
+  // Tells the script of the connection, if there is one. True: its connection-new is to decide. May
+  // throw std::bad_alloc; the script does not know it then.
+  virtual bool AnnounceNew() = 0;
   // Tells the script of its end. Called once at most. False: the script does not know it, so no
   // connection-closed is to be waited for.
   virtual bool AnnounceClosed(CloseReason reason) noexcept = 0;
@@ -83,8 +84,8 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
   // Messages of it that the script is not done with.
   virtual std::uint32_t Unhandled() const = 0;
 
-  // For the log: its address.
-  virtual std::string Peer() const = 0;
+  // For the log: its address; empty when there is no memory for it.
+  virtual std::string Peer() const noexcept = 0;
   // What its certificate calls it; empty: nothing.
   virtual std::string PeerName() const { return {}; }
 

@@ -1,6 +1,8 @@
 #include "relay/connection_table.h"
 
+#include <algorithm>
 #include <cassert>
+#include <functional>
 
 namespace evrelay {
 
@@ -8,10 +10,13 @@ ConnectionId ConnectionTable::Insert(Connection& connection) {
   std::uint32_t conidx;
   if (free_.empty()) {
     conidx = static_cast<std::uint32_t>(slots_.size());
+    if (slots_.size() == slots_.capacity()) slots_.reserve(std::max<std::size_t>(2 * conidx, 64));
+    free_.reserve(slots_.capacity());
     slots_.emplace_back();
   } else {
-    conidx = free_.top();
-    free_.pop();
+    std::ranges::pop_heap(free_, std::greater());
+    conidx = free_.back();
+    free_.pop_back();
   }
   Slot& slot = slots_[conidx];
   slot.connection = &connection;
@@ -32,7 +37,8 @@ void ConnectionTable::Release(ConnectionId id) {
   if (slot.connection == nullptr) --detached_;
   slot.connection = nullptr;
   slot.taken = false;
-  free_.push(id.conidx);
+  free_.push_back(id.conidx);
+  std::ranges::push_heap(free_, std::greater());
 }
 
 Connection* ConnectionTable::Find(ConnectionId id) const {

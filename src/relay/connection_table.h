@@ -9,8 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <queue>
 #include <vector>
 
 #include "evrelay/ids.h"
@@ -21,6 +19,7 @@ class Connection;
 
 class ConnectionTable {
  public:
+  // May throw std::bad_alloc; nothing has changed then.
   ConnectionId Insert(Connection& connection);
 
   // The connection is gone; its conidx stays taken. Nothing happens when it has been released.
@@ -48,7 +47,7 @@ class ConnectionTable {
   };
 
   std::vector<Slot> slots_;
-  std::priority_queue<std::uint32_t, std::vector<std::uint32_t>, std::greater<>> free_;
+  std::vector<std::uint32_t> free_;  // a heap, the lowest first; has room for all
   std::size_t detached_ = 0;
 };
 

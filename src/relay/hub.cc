@@ -1,6 +1,7 @@
 #include "relay/hub.h"
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -53,14 +54,15 @@ std::size_t Hub::Multicast(std::string_view payload, std::string_view tag) {
   const TagIndex::Members* members = tags_.Find(tag);
   if (members == nullptr) return 0;
   const Frame frame = Encode(payload);
-  for (const std::uint32_t conidx : *members) Push(*table_.At(conidx), frame);
-  return members->size();
+  std::size_t queued = 0;
+  for (const std::uint32_t conidx : *members) queued += Push(*table_.At(conidx), frame);
+  return queued;
 }
 
 std::size_t Hub::Unicast(std::string_view payload, std::string_view tag) {
   const TagIndex::Members* members = tags_.Find(tag);
   if (members == nullptr) return 0;
-  Push(*table_.At(*members->begin()), Encode(payload));
+  if (!Push(*table_.At(*members->begin()), Encode(payload))) throw std::bad_alloc();
   return 1;
 }
 
@@ -68,14 +70,20 @@ Frame Hub::Encode(std::string_view payload) const {
   return Frame(config_.netstring_format ? netstring::Encode(payload) : std::string(payload));
 }
 
-void Hub::Push(Connection& connection, Frame frame) {
-  ++pushed_;
-  connection.outbox_.Push(log_, std::move(frame));
-  direct_bound_ = std::max<std::uint64_t>(direct_bound_, connection.outbox_.direct_bytes());
+bool Hub::Push(Connection& connection, Frame frame) {
   ++counters_.deliveries.due;
+  try {
+    connection.outbox_.Push(log_, std::move(frame));
+  } catch (const std::bad_alloc&) {
+    ++counters_.deliveries.dropped[DropReason::kNoMemory];
+    return false;
+  }
+  ++pushed_;
+  direct_bound_ = std::max<std::uint64_t>(direct_bound_, connection.outbox_.direct_bytes());
   if (connection.queue_ == Connection::Queue::kCaughtUp) {
     MoveTo(connection, Connection::Queue::kDue);
   }
+  return true;
 }
 
 // --- turns ---

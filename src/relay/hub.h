@@ -18,6 +18,10 @@
 // disconnect and skip exactly, up to one turn's intake and one frame (of hooks: one verdict);
 // policy block by holding() producers back, and hooks' frames by kHookAllowance beyond.
 //
+// The verbs, Suspend and Add throw std::bad_alloc when there is no memory for what they are to do;
+// then it has not been done. To end a connection takes none, but for the word to the script,
+// without which evrelay ends.
+//
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_RELAY_HUB_H_
@@ -102,11 +106,11 @@ class Hub {
 
   // The connection's peer has ended its side, or is not to be listened to any more: closes it in
   // good order when its connection-closed has run, at once when there is none to run.
-  void End(Connection& connection, CloseReason reason);
+  void End(Connection& connection, CloseReason reason) noexcept;
 
   // The connection's peer is gone, for good: destroys it. A live one is closed by this for
   // `reason`.
-  void OnGone(Connection& connection, CloseReason reason);
+  void OnGone(Connection& connection, CloseReason reason) noexcept;
 
   // The socket of a blocked connection takes bytes again.
   void OnWritable(Connection& connection);
@@ -142,9 +146,9 @@ class Hub {
   // --- the end ---
 
   // Begins to end all connections, for reason drain.
-  void Drain();
+  void Drain() noexcept;
   // Destroys all that are left; what they have not been sent is dropped{drain}.
-  void CutAll();
+  void CutAll() noexcept;
   // Live, closing and lingering.
   std::size_t connections() const { return connections_; }
   // And those that are gone but hold their conidx until connection-closed has run: what max_clients
@@ -172,20 +176,21 @@ class Hub {
   void MoveTo(Connection& connection, Connection::Queue queue);
   void Deliver(Connection& connection);
   Frame Encode(std::string_view payload) const;
-  void Push(Connection& connection, Frame frame);
+  // False: there was no memory for it; it is dropped{no-memory}.
+  bool Push(Connection& connection, Frame frame);
 
   void Decide(Connection& connection, const Command& command);
-  void Admit(Connection& connection);
-  void Refuse(Connection& connection, CloseReason reason);
-  void DropShare(Connection& connection);
+  void Admit(Connection& connection) noexcept;
+  void Refuse(Connection& connection, CloseReason reason) noexcept;
+  void DropShare(Connection& connection) noexcept;
   void Execute(ConnectionId id, const Action& action);
   void CountCommand(const Command& command);
   void Resume(const action::Resume& resume);
   void ScheduleExpiry();
   void OnExpiry() noexcept;
-  void AnnounceEnd(Connection& connection, CloseReason reason);
+  void AnnounceEnd(Connection& connection, CloseReason reason) noexcept;
   // Ends a live connection in good order: what is due now will be sent, then comes EOF.
-  void BeginClose(Connection& connection, CloseReason reason);
+  void BeginClose(Connection& connection, CloseReason reason) noexcept;
   // What a lag has made of a subscriber.
   enum class Lagging : std::uint8_t { kStays, kHolds, kGone };
   void ApplySlowPolicy();
@@ -196,10 +201,10 @@ class Hub {
   Clock::time_point StallDeadline(const Connection& holder) const;
 
   // To closing: the close is announced, counted and logged.
-  void EndLife(Connection& connection, CloseReason reason);
-  void Cut(Connection& connection, CloseReason reason, DropReason drop);
-  void DropUnsent(Connection& connection, DropReason reason);
-  void Delete(Connection& connection);
+  void EndLife(Connection& connection, CloseReason reason) noexcept;
+  void Cut(Connection& connection, CloseReason reason, DropReason drop) noexcept;
+  void DropUnsent(Connection& connection, DropReason reason) noexcept;
+  void Delete(Connection& connection) noexcept;
 
   void ScheduleDeadline();
   void OnDeadline() noexcept;

@@ -1,5 +1,6 @@
 // Of the hub: what a worker says is carried out.
 
+#include <new>
 #include <variant>
 
 #include "relay/hub.h"
@@ -29,7 +30,13 @@ std::size_t Hub::Apply(const Command& command) {
       Decide(*connection, command);
     }
   }
-  for (const Action& action : command.verdict.actions()) Execute(command.connection, action);
+  for (const Action& action : command.verdict.actions()) {
+    try {
+      Execute(command.connection, action);
+    } catch (const std::bad_alloc&) {
+      ++counters_.hook.lost_actions;
+    }
+  }
   if (command.event == HookEventKind::kConnectionClosed) {
     Connection* connection = table_.Find(command.connection);
     if (connection != nullptr && connection->state_ != Connection::State::kClosing) {
@@ -63,19 +70,19 @@ void Hub::Decide(Connection& connection, const Command& command) {
   Admit(connection);
 }
 
-void Hub::Admit(Connection& connection) {
+void Hub::Admit(Connection& connection) noexcept {
   connection.state_ =
       connection.end_announced_ ? Connection::State::kEnding : Connection::State::kLive;
   MoveTo(connection, Connection::Queue::kDue);
   if (connection.state_ == Connection::State::kLive) connection.StartReading();
 }
 
-void Hub::Refuse(Connection& connection, CloseReason reason) {
+void Hub::Refuse(Connection& connection, CloseReason reason) noexcept {
   DropShare(connection);
   BeginClose(connection, reason);
 }
 
-void Hub::DropShare(Connection& connection) {
+void Hub::DropShare(Connection& connection) noexcept {
   counters_.deliveries.dropped[DropReason::kRefused] +=
       connection.outbox_.SkipTo(log_, log_.end()).skipped;
 }

@@ -1,6 +1,7 @@
 // Of the hub: what becomes of those that lag.
 
 #include <algorithm>
+#include <new>
 
 #include "evrelay/netstring.h"
 #include "relay/hub.h"
@@ -80,7 +81,13 @@ Hub::Lagging Hub::ApplySlowPolicy(Connection& laggard) {
         return Lagging::kGone;
       }
       const Boundary kept = log_.FirstFrameFrom(log_.end().position - (slow.max_lag - direct));
-      const Outbox::Skipped result = laggard.outbox_.SkipTo(log_, kept, laggard.HasBegun());
+      Outbox::Skipped result;
+      try {
+        result = laggard.outbox_.SkipTo(log_, kept, laggard.HasBegun());
+      } catch (const std::bad_alloc&) {
+        Cut(laggard, CloseReason::kNoMemory, DropReason::kNoMemory);
+        return Lagging::kGone;
+      }
       counters_.deliveries.written += result.written;
       counters_.deliveries.dropped[DropReason::kSkipped] += result.skipped;
       return Lagging::kStays;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <new>
 #include <utility>
 
 #include "logging/log.h"
@@ -22,12 +23,18 @@ bool Ordinary(CloseReason reason) {
 }  // namespace
 
 Connection& Hub::Add(std::unique_ptr<Connection> owned) {
+  owned->id_ = table_.Insert(*owned);
+  bool admitting;
+  try {
+    admitting = owned->AnnounceNew();
+  } catch (const std::bad_alloc&) {
+    table_.Release(owned->id_);
+    throw;
+  }
   Connection& connection = *owned.release();
-  connection.id_ = table_.Insert(connection);
   ++connections_;
   ++live_;
   ++counters_.subscribers.accepted;
-  const bool admitting = connection.AnnounceNew();
   connection.outbox_.Start(log_, admitting ? Outbox::Begin::kHeld : Outbox::Begin::kSent);
   if (admitting) {
     connection.deadline_ = Clock::now() + kAdmissionTime;
@@ -39,7 +46,7 @@ Connection& Hub::Add(std::unique_ptr<Connection> owned) {
   return connection;
 }
 
-void Hub::End(Connection& connection, CloseReason reason) {
+void Hub::End(Connection& connection, CloseReason reason) noexcept {
   if (connection.end_announced_) return;
   connection.StopReading();
   AnnounceEnd(connection, reason);
@@ -50,14 +57,14 @@ void Hub::End(Connection& connection, CloseReason reason) {
   }
 }
 
-void Hub::AnnounceEnd(Connection& connection, CloseReason reason) {
+void Hub::AnnounceEnd(Connection& connection, CloseReason reason) noexcept {
   if (connection.end_announced_) return;
   connection.end_announced_ = true;
   connection.close_reason_ = reason;
   connection.awaits_closed_ = connection.AnnounceClosed(reason);
 }
 
-void Hub::BeginClose(Connection& connection, CloseReason reason) {
+void Hub::BeginClose(Connection& connection, CloseReason reason) noexcept {
   EndLife(connection, reason);
   connection.outbox_.Stop(log_);
   connection.StopReading();
@@ -71,7 +78,7 @@ void Hub::BeginClose(Connection& connection, CloseReason reason) {
   }
 }
 
-void Hub::OnGone(Connection& connection, CloseReason reason) {
+void Hub::OnGone(Connection& connection, CloseReason reason) noexcept {
   if (connection.state_ == Connection::State::kClosing) {
     if (connection.queue_ != Connection::Queue::kLingering) {
       DropUnsent(connection, DropReason::kClosing);
@@ -89,7 +96,7 @@ void Hub::OnWritable(Connection& connection) {
   }
 }
 
-void Hub::EndLife(Connection& connection, CloseReason reason) {
+void Hub::EndLife(Connection& connection, CloseReason reason) noexcept {
   assert(connection.state_ != Connection::State::kClosing);
   connection.state_ = Connection::State::kClosing;
   AnnounceEnd(connection, reason);
@@ -109,20 +116,20 @@ void Hub::EndLife(Connection& connection, CloseReason reason) {
   }
 }
 
-void Hub::Cut(Connection& connection, CloseReason reason, DropReason drop) {
+void Hub::Cut(Connection& connection, CloseReason reason, DropReason drop) noexcept {
   EndLife(connection, reason);
   DropUnsent(connection, drop);
   Delete(connection);
 }
 
-void Hub::DropUnsent(Connection& connection, DropReason reason) {
+void Hub::DropUnsent(Connection& connection, DropReason reason) noexcept {
   const Outbox::Abandoned rest = connection.outbox_.Abandon(log_);
   counters_.deliveries.written += rest.written;
   counters_.deliveries.dropped[reason] += rest.dropped;
   connection.Reset();
 }
 
-void Hub::Delete(Connection& connection) {
+void Hub::Delete(Connection& connection) noexcept {
   MoveTo(connection, Connection::Queue::kNone);
   table_.Detach(connection.id_);
   --connections_;
@@ -131,7 +138,7 @@ void Hub::Delete(Connection& connection) {
 
 // --- the end ---
 
-void Hub::Drain() {
+void Hub::Drain() noexcept {
   for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_}) {
     for (auto at = queue->begin(); at != queue->end();) {
       Connection& connection = *at;
@@ -141,7 +148,7 @@ void Hub::Drain() {
   }
 }
 
-void Hub::CutAll() {
+void Hub::CutAll() noexcept {
   for (SendQueue* queue : {&admitting_, &caught_up_, &due_, &blocked_, &lingering_}) {
     while (!queue->empty()) {
       Connection& connection = queue->front();

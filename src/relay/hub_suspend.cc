@@ -5,8 +5,8 @@
 namespace evrelay {
 
 SuspendedId Hub::Suspend(Requester& requester, std::chrono::milliseconds timeout) {
-  ++counters_.async.suspended;
   const SuspendedId request = suspended_.Suspend(requester, Clock::now() + timeout);
+  ++counters_.async.suspended;
   ScheduleExpiry();
   return request;
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace evrelay {
@@ -27,8 +28,12 @@ SuspendedId SuspendedTable::Suspend(Requester& requester, Clock::time_point dead
 
   const std::lock_guard lock(mutex_);
   if (free_.empty()) {
-    free_.push_back(static_cast<std::uint32_t>(slots_.size()));
+    if (slots_.size() == slots_.capacity()) {
+      slots_.reserve(std::max<std::size_t>(2 * slots_.size(), 64));
+    }
+    free_.reserve(slots_.capacity());  // nothing that ends a request needs memory
     slots_.emplace_back();
+    free_.push_back(static_cast<std::uint32_t>(slots_.size() - 1));
   }
   const std::uint32_t index = free_.back();
   Slot& slot = slots_[index];

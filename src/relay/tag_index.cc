@@ -1,5 +1,7 @@
 #include "relay/tag_index.h"
 
+#include <new>
+
 namespace evrelay {
 
 void TagIndex::Set(std::uint32_t conidx, std::string_view tag) {
@@ -15,8 +17,14 @@ void TagIndex::Set(std::uint32_t conidx, std::string_view tag) {
     now = nullptr;
   }
   if (tag.empty()) return;
-  now = &*tags_.try_emplace(std::string(tag)).first;
-  now->second.insert(conidx);
+  const auto entry = tags_.try_emplace(std::string(tag)).first;
+  try {
+    entry->second.insert(conidx);
+  } catch (const std::bad_alloc&) {
+    if (entry->second.empty()) tags_.erase(entry);
+    throw;
+  }
+  now = &*entry;
 }
 
 const TagIndex::Members* TagIndex::Find(std::string_view tag) const {

@@ -24,7 +24,13 @@ class Handshakes::Handshake : public ListHook<ListTag> {
   const std::chrono::steady_clock::time_point deadline = Loop::Now() + kTime;
 
  private:
-  void OnReady(unsigned) noexcept { owner_.GoOn(*this); }
+  void OnReady(unsigned ready) noexcept {
+    if ((ready & IoEvent::kLost) != 0) {
+      owner_.Fail(*this, TlsFailure::kClosed, "there is no memory for it");
+    } else {
+      owner_.GoOn(*this);
+    }
+  }
 
   Handshakes& owner_;
 };

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "logging/log.h"
@@ -52,10 +53,11 @@ Origin Subscriber::origin() const {
   return {id(), peer_.host(), peer_.port(), transport_->peer_name()};
 }
 
-bool Subscriber::AnnounceNew() noexcept {
-  announced_ = context_.workers.active();
-  if (announced_) context_.workers.ConnectionNew(origin());
-  return announced_ && context_.workers.admits();
+bool Subscriber::AnnounceNew() {
+  if (!context_.workers.active()) return false;
+  context_.workers.ConnectionNew(origin());
+  announced_ = true;
+  return context_.workers.admits();
 }
 
 bool Subscriber::AnnounceClosed(CloseReason reason) noexcept {
@@ -167,12 +169,24 @@ bool Subscriber::Delivered() const noexcept {
 
 bool Subscriber::Unreachable() const noexcept { return IsDeadPeer(event_.fd(), kAckTime); }
 
+std::string Subscriber::Peer() const noexcept {
+  try {
+    return peer_.ToString();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
 void Subscriber::Reset() noexcept {
   const linger now{.l_onoff = 1, .l_linger = 0};
   setsockopt(event_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 void Subscriber::OnReady(unsigned ready) noexcept {
+  if ((ready & IoEvent::kLost) != 0) {
+    context_.hub.OnGone(*this, CloseReason::kNoMemory);
+    return;
+  }
   if ((ready & IoEvent::kRead) != 0 && OnReadable() == After::kGone) return;
   if ((ready & IoEvent::kWrite) == 0) return;
   if (lingering_) {
@@ -207,7 +221,14 @@ Subscriber::After Subscriber::OnReadable() {
       break;
   }
   talked_ = true;
-  if (!lingering_) OnChunk({scratch.data(), received.bytes});
+  if (!lingering_) {
+    try {
+      OnChunk({scratch.data(), received.bytes});
+    } catch (const std::bad_alloc&) {
+      context_.hub.OnGone(*this, CloseReason::kNoMemory);
+      return After::kGone;
+    }
+  }
   if (transport_->holds_input()) WatchInput();
   return After::kRead;
 }
@@ -258,17 +279,20 @@ void Subscriber::OnFrameTimeout() noexcept {
 }
 
 void Subscriber::OnMessages(MessageBatch messages) {
+  const std::size_t count = messages.size();
+  const std::size_t bytes = messages.bytes();
+  const bool heard = context_.workers.active();
+  if (heard) context_.workers.MessagesReceived(origin(), std::move(messages));
   auto& counters = context_.counters.messages;
-  counters.received += messages.size();
-  counters.bytes += messages.bytes();
-  if (!context_.workers.active()) {
-    counters.dropped_no_hook += messages.size();
+  counters.received += count;
+  counters.bytes += bytes;
+  if (!heard) {
+    counters.dropped_no_hook += count;
     return;
   }
-  counters.unhandled += messages.size();
-  unhandled_ += static_cast<std::uint32_t>(messages.size());
-  unhandled_bytes_ += messages.bytes();
-  context_.workers.MessagesReceived(origin(), std::move(messages));
+  counters.unhandled += count;
+  unhandled_ += static_cast<std::uint32_t>(count);
+  unhandled_bytes_ += bytes;
   WatchInput();
 }
 

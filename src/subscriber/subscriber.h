@@ -53,7 +53,7 @@ class Subscriber final : public Connection, public BegunFrame {
   Subscriber(SubscriberContext& context, std::unique_ptr<Transport> transport,
              const SocketAddress& peer, PeerCounts::Place place);
 
-  bool AnnounceNew() noexcept override;
+  bool AnnounceNew() override;
   bool AnnounceClosed(CloseReason reason) noexcept override;
   void OnHandled(std::uint32_t messages, std::uint64_t bytes) noexcept override;
   Sent Send(BroadcastLog& log) noexcept override;
@@ -64,7 +64,7 @@ class Subscriber final : public Connection, public BegunFrame {
   bool Unreachable() const noexcept override;
   void Reset() noexcept override;
   std::uint32_t Unhandled() const override { return unhandled_; }
-  std::string Peer() const override { return peer_.ToString(); }
+  std::string Peer() const noexcept override;
   std::string PeerName() const override { return transport_->peer_name(); }
   bool HasBegun() const noexcept override { return transport_->has_begun(); }
 

@@ -1,6 +1,7 @@
 #include "subscriber/subscriber_port.h"
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -166,7 +167,8 @@ std::vector<std::string> SubscriberPort::names() const {
   return names;
 }
 
-void SubscriberPort::OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept {
+void SubscriberPort::OnArrival(const Door& door, UniqueFd fd, const SocketAddress& peer) noexcept
+    try {
   std::optional<PeerCounts::Place> place = peers_.Take(peer, context_.config.max_clients_per_ip);
   if (!place) {
     ++context_.counters.subscribers.refused[RefuseReason::kPerIp];
@@ -207,13 +209,17 @@ void SubscriberPort::OnArrival(const Door& door, UniqueFd fd, const SocketAddres
   } else {
     OnHandshaken(std::make_unique<PlainTransport>(std::move(fd)), peer, std::move(*place));
   }
+} catch (const std::bad_alloc&) {
+  ++context_.counters.subscribers.refused[RefuseReason::kNoMemory];
 }
 
 void SubscriberPort::OnHandshaken(std::unique_ptr<Transport> transport, const SocketAddress& peer,
-                                  PeerCounts::Place place) noexcept {
+                                  PeerCounts::Place place) noexcept try {
   const Connection& connection = context_.hub.Add(
       std::make_unique<Subscriber>(context_, std::move(transport), peer, std::move(place)));
   LogDebug(kLogger, "subscriber {} has conidx {}", connection.Peer(), connection.id().conidx);
+} catch (const std::bad_alloc&) {
+  ++context_.counters.subscribers.refused[RefuseReason::kNoMemory];
 }
 
 }  // namespace evrelay

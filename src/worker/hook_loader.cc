@@ -1,6 +1,7 @@
 #include "worker/hook_loader.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "hook/lua_hook.h"
@@ -32,7 +33,12 @@ void HookLoader::Start(Config config) {
   std::promise<void> end;
   ended_ = end.get_future();
   thread_ = std::thread([this, end = std::move(end), config = std::move(config)]() mutable {
-    LoadedHooks loaded = LoadHooks(config);
+    LoadedHooks loaded;
+    try {
+      loaded = LoadHooks(config);
+    } catch (const std::bad_alloc&) {
+      loaded.error = "out of memory";
+    }
     done_.Post({std::move(config), std::move(loaded)}, 1);
     end.set_value();
   });

@@ -22,7 +22,7 @@ struct Origin {
   ConnectionId connection;
   std::string srcaddr;
   std::uint16_t srcport = 0;
-  std::string peer_name;  // in its certificate; empty: none
+  std::string peer_name{};  // in its certificate; empty: none
 };
 
 // Messages of one connection, in order; less than 4 GiB together.

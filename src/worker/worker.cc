@@ -56,8 +56,8 @@ void Worker::Start() {
 }
 
 void Worker::Post(Task task) {
-  ++posted_;
   inbox_.Post(std::move(task));
+  ++posted_;
 }
 
 void Worker::Close() { inbox_.Close(); }

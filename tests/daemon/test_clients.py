@@ -602,24 +602,30 @@ class Status(RelayCase):
             "events": "relayed bytes denied",
             "deliveries": "due written queued dropped",
             "messages": "received bytes discarded_bytes unhandled handled dropped",
-            "hook": "script workers stuck_workers runs failed actions stale_actions",
+            "hook": "script workers stuck_workers runs failed actions stale_actions "
+            "lost_actions",
             "requests": "accepted errors undeliverable",
             "async": "suspended resumed expired drained abandoned waiting refused",
             "log": "bytes segments free_segments max_lag",
             "loop": "turns sends short_writes holds accept_pauses",
         }.items():
             self.assertEqual(sorted(status[section]), sorted(keys.split()), section)
-        self.assertEqual(set(status["subscribers"]["refused"]), {"full", "no-files", "not-allowed", "per-ip"})
+        refused = {"full", "no-files", "not-allowed", "per-ip", "no-memory"}
+        self.assertEqual(set(status["subscribers"]["refused"]), refused)
         self.assertLessEqual(
             set(
                 "eof reset hook admission hook-error slow-subscriber stalled dead-peer "
-                "frame-timeout truncated bad-size bad-type too-big drain admin".split()
+                "frame-timeout truncated bad-size bad-type too-big drain admin "
+                "no-memory".split()
             ),
             set(status["subscribers"]["closed"]),
         )
         self.assertEqual(
             set(status["deliveries"]["dropped"]),
-            set("closing reset dead-peer refused slow-subscriber skipped stalled drain".split()),
+            set(
+                "closing reset dead-peer refused slow-subscriber skipped stalled drain "
+                "no-memory".split()
+            ),
         )
         self.assertRegex(status["version"], r"^\d+\.\d+\.\d+")
         self.assertGreaterEqual(status["uptime_s"], 0)

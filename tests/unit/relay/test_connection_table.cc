@@ -26,7 +26,7 @@ class Nobody final : public Connection {
   bool Linger() noexcept override { return false; }
   void Reset() noexcept override {}
   std::uint32_t Unhandled() const override { return 0; }
-  std::string Peer() const override { return "nobody"; }
+  std::string Peer() const noexcept override { return "nobody"; }
 };
 
 }  // namespace

@@ -100,7 +100,7 @@ class FakeConnection final : public Connection {
   }
   void Reset() noexcept override { peer_->reset = true; }
   std::uint32_t Unhandled() const override { return 0; }
-  std::string Peer() const override { return "a test"; }
+  std::string Peer() const noexcept override { return "a test"; }
 
  private:
   std::shared_ptr<FakePeer> peer_;
