@@ -10,6 +10,7 @@ import wire
 from relay import (
     KIB,
     SANITIZED,
+    SCALE,
     RelayCase,
     StartFailed,
     Subscriber,
@@ -307,10 +308,18 @@ class Idle(RelayCase):
             self.assertLessEqual(wakeups, 2 * seconds)
             tick = 1 / os.sysconf("SC_CLK_TCK")
             self.assertLessEqual(cpu, 0.005 * seconds + tick)
-        asked = time.monotonic()
-        self.assertEqual(producer.request("relay", "x"), [b"ok", b"%d" % len(subscribers)])
-        subscribers[-1].expect(b"first", b"x")
-        self.assertLess(time.monotonic() - asked, patience(0.1))
+        waits = []
+        for _ in range(5):
+            until = time.monotonic() + 0.2
+            pump([subscribers[0]], lambda until=until: time.monotonic() > until)
+            asked = time.monotonic()
+            producer.send(wire.data(b"x"))
+            subscribers[0].expect(b"x")
+            waits.append(time.monotonic() - asked)
+            producer.ping()
+        print("# first events after", ", ".join(f"{wait * 1000:.2f} ms" for wait in waits))
+        self.assertLess(sorted(waits)[2], patience(0.002 if SCALE > 1 else 0.1))
+        pump(subscribers, lambda: all(len(s.events) == 6 for s in subscribers[1:]))
 
     @staticmethod
     def wakeups(relay):

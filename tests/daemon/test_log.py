@@ -8,6 +8,7 @@ import subprocess
 import time
 import unittest
 
+import wire
 from relay import LOG_LINE, RelayCase, StartFailed, patience, pump, scaled
 
 
@@ -133,6 +134,20 @@ class Hostile(RelayCase):
         told = sum(map(int, re.findall(r"(\d+) more suppressed", relay.log)))
         self.assertGreater(told, 0)
         self.assertLessEqual(told, count)
+
+    def test_bar_29_errors_of_a_script_do_not_flood_the_log(self):
+        """RELIABILITY bar 29: 100,000 in one go, from one peer: ≤ 10 lines/s + a count."""
+        relay = self.start(lua='event_route["evapi:message-received"] = function() error("bad") end')
+        subscriber = relay.subscriber()
+        began = time.monotonic()
+        subscriber.send(wire.data(b"x") * 100_000)
+        subscriber.flush()
+        relay.wait_status(
+            lambda s: s["hook"]["failed"]["error"] == 100_000, "all have failed", 60, [subscriber]
+        )
+        seconds = time.monotonic() - began
+        print(f"# {100_000 / seconds:.0f} failures/s, {len(relay.log_lines)} lines")
+        self.assertLessEqual(len(relay.log_lines), 11 * (seconds + 1) + 2, relay.log)
 
     def test_bar_29_the_log_cannot_be_forged(self):
         """What a user of the producer port can bring into the log is escaped, on one line."""
