@@ -382,7 +382,7 @@ void Daemon::BeginReload() {
   try {
     hook_loader_.Start(std::move(next.config));
   } catch (const std::exception& error) {
-    RefuseReload({std::string("no thread for the script: ") + error.what()});
+    RefuseReload({std::string("cannot start a thread for the script: ") + error.what()});
   }
 }
 
@@ -399,7 +399,7 @@ void Daemon::FinishReload(HookLoader::Result result) {
   try {
     workers_.SetHooks(std::move(result.loaded.hooks));
   } catch (const std::system_error& error) {
-    RefuseReload({std::string("no thread for the script: ") + error.what()});
+    RefuseReload({error.what()});
     return;
   }
   TakeOver(result.config, config_);

@@ -22,6 +22,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -173,11 +174,16 @@ std::unique_ptr<Backend> Open(const std::string& target) {
   }
 
   // Signals are the main thread's business.
-  backend->pool = std::make_shared<ThreadPool>(kQueuedLines, 1, [] {
+  const auto block_signals = [] {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
-  });
+  };
+  try {
+    backend->pool = std::make_shared<ThreadPool>(kQueuedLines, 1, block_signals);
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "cannot start a thread for the log");
+  }
   backend->sink = std::make_shared<CountingSink>(std::move(sink), *backend->pool);
   backend->logger = std::make_shared<spdlog::async_logger>(
       "evrelay", backend->sink, backend->pool, spdlog::async_overflow_policy::overrun_oldest);

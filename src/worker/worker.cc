@@ -5,6 +5,7 @@
 
 #include <cassert>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -52,7 +53,11 @@ Worker::~Worker() { assert(!thread_.joinable()); }
 void Worker::Start() {
   if (thread_.joinable()) return;
   const SignalsBlocked signals_blocked;
-  thread_ = std::thread([this] { Main(); });
+  try {
+    thread_ = std::thread([this] { Main(); });
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "cannot start a thread for the script");
+  }
 }
 
 void Worker::Post(Task task) {

@@ -301,7 +301,7 @@ class Memory(FaultCase):
     """An allocation of C++ (`new`) or of C (`malloc`: libev, Lua and what they use) fails."""
 
     # How evrelay, libev, Lua and the C++ library say it.
-    MESSAGE = r"(?i)memory|cannot allocate|bad_alloc"
+    MESSAGE = r"(?i)memory|cannot allocate|bad_alloc|cannot start a thread"
 
     def test_bar_13_each_allocation_of_a_round_fails_once(self):
         """RELIABILITY bar 13: a connection or an event fails for it, and nothing else. Where none

@@ -541,7 +541,7 @@ class Reload(RelayCase):
         # Less than the stack of a thread.
         old = resource.prlimit(relay.pid, resource.RLIMIT_AS, (used + 2 * MIB, resource.RLIM_INFINITY))
         log = relay.reload("nothing has changed", lua=self.versioned(2))
-        self.assertIn(" error daemon: reload: no thread for the script: ", log)
+        self.assertIn(" error daemon: reload: cannot start a thread for the script: ", log)
         subscriber.send(b"1:a,")
         subscriber.expect(b"v1 1 a nil", b"for the tag")
         resource.prlimit(relay.pid, resource.RLIMIT_AS, old)
