@@ -282,6 +282,26 @@ class RunningRelay(FaultCase):
                 failed[kind] += self.fail_each(relay, kind, error)
         print("# failed:", dict(failed))
 
+    def test_bar_14_a_listener_that_is_not_watched_comes_back(self):
+        """RELIABILITY bar 14: it rests when descriptors are used up, and then the kernel refuses to
+        watch it: it tries again."""
+        relay = self.start_with_witness(faults.CALLS)
+        for n in range(1, 5):
+            self.board.arm("accept4", errno.EMFILE, 1)
+            shed = Subscriber(relay.address)
+            shed.expect_end(None)
+            shed.close()
+            self.board.arm("epoll_ctl", errno.ENOMEM, n)
+            for _ in range(2):  # one may be what the call failed for
+                late = Subscriber(relay.address)
+                late.send(wire.data(b"tag late"))
+                late.pump(lambda peer=late: peer.ended or peer.events)
+                late.close()
+                if late.events:
+                    break
+            self.assertEqual(late.events, [b"tagged"])
+            self.board.disarm()
+
     def fail_each(self, relay, kind, error):
         """The first call of a round fails, then the second, up to the last. Returns how many."""
         mute = kind == "send" and error in (errno.EPIPE, errno.ECONNRESET)
