@@ -33,7 +33,7 @@ SIZE = 4 * KIB  # bytes of an event, nearly
 MAX_LAG = 16 * MIB
 SEGMENT = 512 * KIB  # of the log
 WINDOW = 200_000  # events that the order is remembered of
-MEMORY = 8 * MIB  # what the second half may add: arenas of malloc come and go
+MEMORY = 16 * MIB  # what the second half may add: arenas of malloc come and go
 
 SCRIPT = """
 -- %d

@@ -125,10 +125,15 @@ class ManySubscribers(RelayCase):
         def run(count):
             for _ in range(count // 50):
                 subscribers = relay.subscribers(50)
+                handled = relay.status()["messages"]["handled"]
                 for number, subscriber in enumerate(subscribers):
                     subscriber.send(wire.data(b"tag %d" % number))
                 subscribers[0].send(b"5:hello,3:ha")
-                relay.wait_handled()
+                relay.wait_status(
+                    lambda s, n=handled: s["messages"]["handled"] == n + 51,
+                    "all have tags",
+                    peers=subscribers,
+                )
                 self.assertEqual(producer.request("relay", "x" * 1000), [b"ok", b"50"])
                 self.assertEqual(producer.request("unicast", "y", "tag 49"), [b"ok", b"1"])
                 pump(subscribers, lambda peers=subscribers: all(s.events for s in peers))
