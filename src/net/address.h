@@ -8,12 +8,12 @@
 #include <sys/un.h>
 
 #include <array>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "config/config.h"
 
@@ -40,7 +40,9 @@ class SocketAddress {
   SocketAddress WithoutPort() const;  // all peers of one address are equal
 
   friend bool operator==(const SocketAddress&, const SocketAddress&) = default;
-  friend auto operator<=>(const SocketAddress&, const SocketAddress&) = default;
+  friend bool operator<(const SocketAddress& a, const SocketAddress& b) {
+    return std::tie(a.family_, a.port_, a.ip_) < std::tie(b.family_, b.port_, b.ip_);
+  }
 
  private:
   sa_family_t family_ = AF_UNIX;
