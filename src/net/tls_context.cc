@@ -148,7 +148,7 @@ std::string UseCertificate(SSL_CTX* context, const PemFile& cert, const PemFile&
     if (SSL_CTX_add0_chain_cert(context, chain[i].get()) != 1) {
       cert.Fail("certificate " + std::to_string(i + 1) + " in it cannot be used: " + Reason());
     }
-    chain[i].release();
+    static_cast<void>(chain[i].release());  // the context has it now
   }
   const Key private_key = KeyOf(key);
   if (X509_check_private_key(chain.front().get(), private_key.get()) != 1) {
