@@ -19,7 +19,7 @@ import unittest
 
 import faults
 import wire
-from relay import KIB, SCALE, Peer, Producer, Relay, RelayCase, StartFailed, Subscriber, Timeout, pump
+from relay import MIB, SCALE, Peer, Producer, Relay, RelayCase, StartFailed, Subscriber, Timeout, pump
 
 SCRIPT = r"""
 event_route["evapi:message-received"] = function(evapi)
@@ -374,18 +374,21 @@ class Memory(FaultCase):
     def test_bar_13_an_event_without_memory_reaches_nobody(self):
         """RELIABILITY bar 13: payload and segments: the producer is closed, its event is whole for
         all or for none, and all others go on."""
-        relay = self.start_with_witness(faults.MEMORY, slow_subscriber={"max_lag": "64MiB"})
+        relay = self.start_with_witness(
+            faults.MEMORY, max_event="8MiB", slow_subscriber={"max_lag": "256MiB"}
+        )
         self.witness.send(wire.data(b"tag t"))
         self.witness.expect(b"tagged")
         self.witness.paused = True  # so that the log is kept
         other = relay.producer()
         other.ping()
         events, unanswered = [], []
-        for verb in (("relay",), ("multicast", "t"), ("unicast", "t")):
+        # The first needs more segments than the log keeps in reserve.
+        for size, *verb in ((5 * MIB, "relay"), (MIB, "multicast", "t"), (MIB, "unicast", "t")):
             n = closed = 0
             while True:
                 n += 1
-                event = (b"%b %d " % (verb[0].encode(), n)).ljust(900 * KIB, b".")
+                event = (b"%b %d " % (verb[0].encode(), n)).ljust(size, b".")
                 producer = relay.producer()
                 producer.ping()
                 self.board.arm("new", errno.ENOMEM, n)
