@@ -322,7 +322,7 @@ void Daemon::OnDrainDeadline() noexcept {
   loop_.Break();
 }
 
-void Daemon::OnProgressCheck() noexcept {
+void Daemon::OnProgressCheck() noexcept try {
   std::vector<bool> stuck_now(reported_stuck_.size());
   for (const WorkerPool::Stuck& stuck : workers_.StuckWorkers()) {
     stuck_now[stuck.worker] = true;
@@ -340,6 +340,8 @@ void Daemon::OnProgressCheck() noexcept {
             WorkerPool::kStuckAfter.count());
   }
   reported_loader_ = loader_stuck;
+} catch (const std::bad_alloc&) {
+  // The next check tells what this one could not.
 }
 
 void Daemon::OnReload(int) noexcept { WantReload(); }
@@ -427,15 +429,17 @@ void Daemon::EndReload(bool done, const std::vector<std::string>& lines) {
 
 void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }
 
-void Daemon::OnNotify() noexcept {
+void Daemon::OnNotify() noexcept try {
+  const auto watchdog = WatchdogInterval();
+  notify_.Schedule(watchdog ? *watchdog / 2 : std::chrono::microseconds(kNotifyInterval));
   // As long as one worker goes on, connections are served.
   const bool alive = workers_.StuckWorkers().size() < workers_.workers();
   NotifySystemd((alive ? "WATCHDOG=1\nSTATUS=" : "STATUS=all workers are stuck; ") +
                 std::to_string(hub_.live()) + " subscribers, " +
                 std::to_string(producers_.connections()) + " producers, " +
                 std::to_string(counters_.events.relayed) + " events relayed");
-  const auto watchdog = WatchdogInterval();
-  notify_.Schedule(watchdog ? *watchdog / 2 : std::chrono::microseconds(kNotifyInterval));
+} catch (const std::bad_alloc&) {
+  // systemd allows for one that is missed.
 }
 
 std::string Daemon::Status() {
