@@ -33,15 +33,25 @@ inline double ToSeconds(std::uint64_t nanoseconds) {
   return static_cast<double>(nanoseconds) / 1e9;
 }
 
-// Says "connected" and waits for a line on standard input.
-inline void AwaitStart() {
-  std::puts("connected");
-  std::fflush(stdout);
+inline timespec ToTimespec(std::uint64_t nanoseconds) {
+  return {.tv_sec = static_cast<time_t>(nanoseconds / 1'000'000'000),
+          .tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000)};
+}
+
+// Waits for a line on standard input.
+inline void AwaitLine() {
   int c = std::getchar();
   while (c != '\n') {
     if (c == EOF) throw std::runtime_error("standard input ended before the run");
     c = std::getchar();
   }
+}
+
+// Says "connected" and waits for a line on standard input.
+inline void AwaitStart() {
+  std::puts("connected");
+  std::fflush(stdout);
+  AwaitLine();
 }
 
 // Keeps the connections until standard input ends.

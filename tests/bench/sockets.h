@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -82,13 +83,33 @@ inline int AcceptSubscriber(int listening, int flags) {
   return fd;
 }
 
-// A subscriber's end. Closing it resets the connection, so that no port stays in TIME_WAIT.
-inline int ConnectTcp(std::uint16_t port) {
-  const int fd = Checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
-  const sockaddr_in address = Loopback(port);
-  Checked(connect(fd, AsSockaddr(address), sizeof address), "connect to the subscriber port");
+// Closing it resets the connection, so that no port stays in TIME_WAIT.
+inline void ResetWhenClosed(int fd) {
   const linger reset{.l_onoff = 1, .l_linger = 0};
   Checked(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), "setsockopt");
+}
+
+// For a subscriber's end. Closing it resets the connection, so that no port stays in TIME_WAIT.
+// The kernel takes milliseconds to find a free port when half of those of
+// an address are taken, so each few thousand of `number` have a source address of their own.
+inline int SubscriberSocket(std::size_t number, int flags) {
+  constexpr std::size_t kMostOfOneAddress = 8192;
+  const int fd = Checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), "socket");
+  SetOption(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  sockaddr_in source = Loopback(0);
+  source.sin_addr.s_addr =
+      htonl(INADDR_LOOPBACK + static_cast<std::uint32_t>(number / kMostOfOneAddress));
+  Checked(bind(fd, AsSockaddr(source), sizeof source), "bind");
+  const linger reset{.l_onoff = 1, .l_linger = 0};
+  Checked(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), "setsockopt");
+  return fd;
+}
+
+// A subscriber's end.
+inline int ConnectTcp(std::uint16_t port, std::size_t number = 0) {
+  const int fd = SubscriberSocket(number, 0);
+  const sockaddr_in address = Loopback(port);
+  Checked(connect(fd, AsSockaddr(address), sizeof address), "connect to the subscriber port");
   return fd;
 }
 
