@@ -48,7 +48,10 @@ class FrameReader {
   std::size_t Discard(std::string_view& chunk);
 
   // A frame has begun and has not ended.
-  bool begun() const { return !partial_.empty() && !handed_out_; }
+  bool begun() const { return held() != 0; }
+
+  // Bytes that are kept of it.
+  std::size_t held() const { return handed_out_ ? 0 : partial_.size(); }
 
   // At EOF: kTruncated inside a frame, else kNone.
   netstring::Error Finish() const;

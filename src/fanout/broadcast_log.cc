@@ -87,6 +87,15 @@ void BroadcastLog::AppendEvent(std::string_view payload) {
   ++end_.ordinal;
 }
 
+std::span<char> BroadcastLog::Room(std::size_t size) {
+  assert(size <= Segment::kSize);
+  if (back_ == nullptr || Segment::kSize - back_->used < size) {
+    if (free_.empty()) free_.push_back(new Segment);
+    Grow();
+  }
+  return std::span<char>(back_->data, Segment::kSize).subspan(back_->used);
+}
+
 void BroadcastLog::Mark() {
   mark_ = end_;
   mark_segment_ = nullptr;
@@ -214,9 +223,10 @@ void BroadcastLog::StartFrame() {
   }
 }
 
-// `bytes` fit into the last segment.
+// `bytes` fit into the last segment, and may stand in it behind what is used.
 void BroadcastLog::Write(std::string_view bytes) {
-  std::memcpy(back_->data + back_->used, bytes.data(), bytes.size());
+  char* const to = back_->data + back_->used;
+  if (to != bytes.data()) std::memmove(to, bytes.data(), bytes.size());
   back_->used += static_cast<std::uint32_t>(bytes.size());
   end_.position += bytes.size();
 }

@@ -5,7 +5,8 @@
 //              ▲ pins=1              ▲    ▲
 //           a Cursor             mark()  end()
 //
-// - Append copies to the end and touches no reader.
+// - Append copies to the end and touches no reader. What has been received into Room() and is to be
+//   appended as it came stands there already and is not copied.
 // - A reader that has been sent everything is *unpinned*: it stands at mark(), implicitly. Mark(),
 //   called when a flush is over, moves mark() to end(), and with it all unpinned readers at once.
 // - A reader that is behind is *pinned* to a segment by its Cursor. Segments leave from the front
@@ -15,9 +16,10 @@
 // <= end(); a frame starts at end(), and at mark(). Segments come from a last-in-first-out list of
 // free ones, so that the log stays in the cache as long as nobody lags.
 //
-// Memory: the segments that readers pin, and up to kFreeSegments more. What an event needs is there
-// before its first byte is written; when it cannot be had, std::bad_alloc is thrown and nothing has
-// changed. One segment is there from the start, so that readers need none.
+// Memory: the segments that readers pin, and up to kFreeSegments more; what stays empty at the end
+// of a segment is less than Room was asked for. What an event needs is there before its first byte
+// is written; when it cannot be had, std::bad_alloc is thrown and nothing has changed. One segment
+// is there from the start, so that readers need none.
 // Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_FANOUT_BROADCAST_LOG_H_
@@ -28,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +66,12 @@ class BroadcastLog {
   void AppendRun(std::string_view wire, std::uint32_t frames);
   // One event; encoded as the format says.
   void AppendEvent(std::string_view payload);
+
+  // What is appended may stand in Room() itself, at or after the place where it comes to stand.
+
+  // Free space right behind end(), of `size` (at most Segment::kSize) bytes at least, to receive
+  // into; it is there until Mark or Trim.
+  std::span<char> Room(std::size_t size);
 
   const Boundary& end() const { return end_; }
   const Boundary& mark() const { return mark_; }

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cerrno>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "logging/log.h"
@@ -111,7 +112,7 @@ void Producer::GiveUp() {
   BeginClose(CloseReason::kNoMemory);
 }
 
-Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) try {
+Producer::Read Producer::ReadSome(std::size_t max) try {
   if (!rest_.empty()) {
     const std::string rest = std::exchange(rest_, {});
     const std::size_t bytes = std::min(max, rest.size());
@@ -119,7 +120,9 @@ Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) try {
     if (!closing_) rest_.append(rest, bytes);
     return {bytes, MayHear()};
   }
-  const ssize_t n = recv(fd_.get(), scratch.data(), std::min(max, scratch.size()), MSG_DONTWAIT);
+  const std::span<char> room = port_.Room(reader_.held());
+  const std::size_t wanted = std::min(max, room.size());
+  const ssize_t n = recv(fd_.get(), room.data(), wanted, MSG_DONTWAIT);
   if (n < 0) {
     // An interrupted or failed read shows again in the next turn.
     if (errno == EAGAIN || errno == EINTR) return {};
@@ -133,8 +136,8 @@ Producer::Read Producer::ReadSome(std::string& scratch, std::size_t max) try {
     return {};
   }
   const auto bytes = static_cast<std::size_t>(n);
-  if (!closing_) OnChunk({scratch.data(), bytes});
-  return {bytes, bytes == std::min(max, scratch.size()) && MayHear()};
+  if (!closing_) OnChunk({room.data(), bytes});
+  return {bytes, bytes == wanted && MayHear()};
 } catch (const std::bad_alloc&) {
   GiveUp();
   return {};

@@ -56,12 +56,12 @@ class Producer final : public ListHook<AllProducersTag>,
   Producer(ProducerPort& port, UniqueFd fd);
   ~Producer();
 
-  // Reads once, at most `max` bytes into `scratch`, and does what they say.
+  // Reads once, at most `max` bytes, and does what they say.
   struct Read {
     std::size_t bytes = 0;
     bool more = false;  // there may be more to read at once
   };
-  Read ReadSome(std::string& scratch, std::size_t max);
+  Read ReadSome(std::size_t max);
 
   // Sends the answers that have come up. False: the producer is to be destroyed.
   bool SendAnswers();

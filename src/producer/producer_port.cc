@@ -50,7 +50,7 @@ void ProducerPort::Intake() {
     const std::size_t share = std::max(kMinShare, budget / waiting);
     while (budget != 0 && !round.empty()) {
       Producer& producer = round.PopFront();
-      const Producer::Read read = producer.ReadSome(scratch_, std::min(share, budget));
+      const Producer::Read read = producer.ReadSome(std::min(share, budget));
       budget -= read.bytes;
       if (read.more) readable_.PushBack(producer);
     }
@@ -58,6 +58,11 @@ void ProducerPort::Intake() {
     round.TakeAll(readable_);
     readable_.TakeAll(round);
   }
+}
+
+std::span<char> ProducerPort::Room(std::size_t held) {
+  if (held > kMinRoom) return scratch_;
+  return hub_.Room(held + kMinRoom).subspan(held);
 }
 
 void ProducerPort::SendAnswers() {
@@ -86,7 +91,7 @@ void ProducerPort::Drain() {
     Producer::Read read;
     std::size_t budget = kDrainIntake;
     while (budget != 0 && !producer.closing()) {
-      read = producer.ReadSome(scratch_, budget);
+      read = producer.ReadSome(budget);
       if (!read.more) break;
       budget -= read.bytes;
     }

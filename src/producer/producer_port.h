@@ -3,13 +3,19 @@
 // Intake is bounded by the turn: all producers together are read kTurnIntake bytes, in turns and in
 // fair shares, so that one firehose neither starves the others nor delays the flush. The daemon
 // calls Intake, then the hub's Flush, then SendAnswers: an `ok` is never written before its event
-// is in the log. Thread safety: none; the loop thread.
+// is in the log.
+//
+// Producers are read into the log, behind the place for what they have kept of a frame. So a data
+// frame in canonical form is received where it will stand; whatever else they say takes no more
+// bytes in the log than it had, and overwrites nothing that has not been heard.
+// Thread safety: none; the loop thread.
 
 #ifndef EVRELAY_PRODUCER_PRODUCER_PORT_H_
 #define EVRELAY_PRODUCER_PRODUCER_PORT_H_
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "codec/request.h"
@@ -31,6 +37,9 @@ class ProducerPort final : private Listener::Handler {
   static constexpr std::size_t kTurnIntake = Hub::kTurnIntake;
   // The least that is read from a producer whose turn it is.
   static constexpr std::size_t kMinShare = 4 * 1024;
+  // What can be read at once wherever the log ends, and the longest beginning of a frame whose rest
+  // is received into the log.
+  static constexpr std::size_t kMinRoom = 64 * 1024;
   // What each producer may still say once the relay drains, in bytes.
   static constexpr std::size_t kDrainIntake = 1024 * 1024;
 
@@ -60,6 +69,8 @@ class ProducerPort final : private Listener::Handler {
   void OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept override;
   void OnAcceptShed() noexcept override;
   void Destroy(Producer& producer);
+  // Where a producer is read that has kept `held` bytes of a frame.
+  std::span<char> Room(std::size_t held);
 
   Loop& loop_;
   Hub& hub_;
@@ -67,7 +78,7 @@ class ProducerPort final : private Listener::Handler {
   Counters& counters_;
   HangupPoll hangups_;
   RequestParser parser_;
-  std::string scratch_;
+  std::string scratch_;                 // what cannot be received into the log
   std::optional<UnixSocketPath> path_;  // none: the socket is systemd's
   std::optional<Listener> listener_;
   IntrusiveList<Producer, AllProducersTag> all_;  // owned

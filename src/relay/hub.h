@@ -31,6 +31,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "codec/frame.h"
@@ -71,6 +72,9 @@ class Hub {
   ~Hub();
 
   // --- verbs ---
+
+  // Where to receive what is to be relayed in this turn: as BroadcastLog::Room.
+  std::span<char> Room(std::size_t size) { return log_.Room(size); }
 
   // Relays `frames` events that stand in `wire` as canonical netstrings, none empty, with
   // `payload_bytes` of payload together, to all live subscribers.

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <random>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "evrelay/netstring.h"
@@ -104,6 +106,90 @@ TEST_CASE("relaying: events of the largest size, and over several segments") {
     relay.Receive(subscriber);
   }
   CHECK((relay.Receive(subscriber) == wire));
+}
+
+// Producers are read into the log itself, where the one's words must not overwrite the other's.
+TEST_CASE("relaying: all forms of an event, cut anywhere, from two producers") {
+  const auto seed = GENERATE(range(1U, 9U));
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  Config config;
+  config.netstring_format = seed % 4 != 0;
+  config.slow_subscriber.policy = SlowPolicy::kBlock;
+  RelayOnLoop relay(config);
+  Peer subscriber = relay.Subscriber();
+
+  struct Source {
+    Peer peer;
+    std::string wire;
+    std::size_t fed = 0;
+    std::vector<std::string> events;  // that it asks for
+  };
+  const auto most = [&]() -> std::size_t {
+    switch (random() % 16) {
+      case 0:
+        return 200'000;
+      case 1:
+        return 20'000;
+      default:
+        return 200;
+    }
+  };
+  std::vector<Source> sources;
+  for (const char name : {'A', 'B'}) {
+    Source source{relay.Producer(), {}, 0, {}};
+    while (source.wire.size() < 3 * kMiB) {
+      // Its name appears at the start of its events only, so that raw ones can be told apart.
+      std::string event(1 + random() % most(), static_cast<char>('a' + random() % 26));
+      event[0] = name;
+      switch (random() % 6) {
+        case 0:
+          source.wire += EncodeList({"relay", event});
+          break;
+        case 1:
+          source.wire += " \n" + std::string(random() % 5, '0') + netstring::Encode(event);
+          break;
+        case 2:
+          source.wire += "0:," + EncodeList({"multicast", "nobody", "tag"});
+          [[fallthrough]];
+        default:
+          netstring::Append(source.wire, event);
+      }
+      source.events.push_back(event);
+    }
+    sources.push_back(std::move(source));
+  }
+
+  const auto left = [&] {
+    return std::any_of(sources.begin(), sources.end(),
+                       [](const Source& source) { return source.fed < source.wire.size(); });
+  };
+  while (left()) {
+    for (Source& source : sources) {
+      const std::string_view piece =
+          std::string_view(source.wire).substr(source.fed, 1 + random() % (2 * most()));
+      source.fed += source.peer.Write(piece);
+    }
+    if (random() % 4 != 0) relay.Pump();
+    if (random() % 8 == 0) relay.Receive(subscriber);
+    for (Source& source : sources) relay.Receive(source.peer);
+  }
+  relay.Receive(subscriber);
+
+  std::string_view rest = subscriber.received;
+  std::vector<std::size_t> heard(sources.size());
+  while (!rest.empty()) {
+    const std::size_t header = config.netstring_format ? rest.find(':') + 1 : 0;
+    REQUIRE(header < rest.size());
+    const std::size_t which = rest[header] == 'A' ? 0 : 1;
+    REQUIRE(heard[which] < sources[which].events.size());
+    const std::string& event = sources[which].events[heard[which]++];
+    const std::string wire = config.netstring_format ? netstring::Encode(event) : event;
+    REQUIRE((rest.substr(0, wire.size()) == wire));
+    rest.remove_prefix(wire.size());
+  }
+  CHECK(heard[0] == sources[0].events.size());
+  CHECK(heard[1] == sources[1].events.size());
 }
 
 TEST_CASE("relaying: raw format") {

@@ -235,7 +235,9 @@ TEST_CASE("slow subscribers: who is not read at all keeps the others from nothin
   CHECK((reading.received == wire));
   CHECK(relay.hub.blocked() == 1);
   CHECK(relay.hub.MaxLag() > wire.size() - 100'000);
-  CHECK(relay.hub.log().segments() == (wire.size() + Segment::kSize - 1) / Segment::kSize);
+  // Of each segment at most the room for one read is left empty.
+  CHECK(relay.hub.log().segments() <=
+        1 + wire.size() / (Segment::kSize - 2 * ProducerPort::kMinRoom));
   CHECK((relay.Receive(stalled) == wire));
   CHECK(relay.hub.log().segments() == 0);
 }

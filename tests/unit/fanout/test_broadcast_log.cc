@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -125,6 +126,64 @@ TEST_CASE("broadcast log: raw format holds bare events") {
   log.AppendEvent("5:world,");
   CHECK(ReadAll(log, cursor) == "hello5:world,");
   CHECK(log.end() == Boundary{13, 2});
+}
+
+TEST_CASE("broadcast log: what was received into its room is not copied") {
+  BroadcastLog log(Format::kNetstring);
+  const Cursor cursor;
+  log.AppendEvent("first");
+  const std::string wire = "1:a,2:bb,";
+  const std::span<char> room = log.Room(100);
+  std::copy(wire.begin(), wire.end(), room.begin());
+  log.AppendRun({room.data(), wire.size()}, 2);
+  CHECK(ReadAll(log, cursor) == "5:first," + wire);
+  CHECK(log.Room(1).data() == room.data() + wire.size());
+  CHECK(log.segments() == 1);
+}
+
+TEST_CASE("broadcast log: what stands in its room moves to the front") {
+  BroadcastLog log(GENERATE(Format::kNetstring, Format::kRaw));
+  const Cursor cursor;
+  const std::string wire = "007:overlap,2:ok,";
+  const std::span<char> room = log.Room(100);
+  std::copy(wire.begin(), wire.end(), room.begin());
+  log.AppendEvent({room.data() + 4, 7});
+  log.AppendEvent({room.data() + 14, 2});
+  CHECK((ReadAll(log, cursor) == "7:overlap,2:ok," || ReadAll(log, cursor) == "overlapok"));
+}
+
+TEST_CASE("broadcast log: room that the last segment has not begins the next one") {
+  Recorded events(GENERATE(Format::kNetstring, Format::kRaw));
+  BroadcastLog& log = events.log;
+  const Cursor cursor;
+  events.FillAllBut(100);
+  CHECK(log.Room(100).size() == 100);
+  CHECK(log.segments() == 1);
+  CHECK(log.Room(101).size() == kSize);
+  CHECK(log.segments() == 2);
+  CHECK(log.Room(kSize).size() == kSize);
+  CHECK(log.segments() == 2);
+  CHECK(log.end().position == kSize - 100);
+  CHECK((ReadAll(log, cursor) == events.bytes));
+
+  // One who is behind, and one who is pinned where the log ends.
+  Cursor behind;
+  Cursor at_end;
+  log.Pin(behind, 0);
+  log.Pin(at_end, log.end().position);
+  log.Mark();
+  events.Event("a");
+  events.Event("bb");
+  CHECK((ReadAll(log, behind) == events.bytes));
+  CHECK(ReadAll(log, at_end) == events.bytes.substr(kSize - 100));
+  CHECK(ReadAll(log, cursor) == events.bytes.substr(kSize - 100));
+  events.CheckBoundaries(kSize - 120, events.bytes.size());
+
+  log.Unpin(behind);
+  log.Unpin(at_end);
+  log.Mark();
+  CHECK(log.segments() == 0);
+  CHECK(log.Room(1).size() == kSize);
 }
 
 TEST_CASE("broadcast log: Mark takes unpinned readers to the end and keeps nothing for them") {
