@@ -206,12 +206,13 @@ class BareRelay(Server):
 
 
 class Evrelay(Server):
-    """The daemon. `script` is the text of a hook; `complains`: it is meant to fail."""
+    """The daemon. `script` is the text of a hook; `complains`: it is meant to fail. With a
+    `certificate` (tests/support/tls.py) subscribers come over TLS."""
 
     BLOCK = "{policy: block, max_lag: 8MiB}"
 
     def __init__(self, binary, folder, slow_subscriber=BLOCK, script=None, workers=1,
-                 complains=False):
+                 complains=False, max_clients=15000, certificate=None):
         self.producer = folder / "producer.sock"
         self._control = folder / "control.sock"
         self._config = folder / "evrelay.yaml"
@@ -219,10 +220,11 @@ class Evrelay(Server):
         self._complains = complains
         self._script = folder / "hook.lua"
         self._script.write_text(script or "")
+        tls = f", tls: {{cert: {certificate.cert}, key: {certificate.key}}}" if certificate else ""
         self._text = (
-            "bind_addr: 127.0.0.1:0\n"
-            "max_clients: 15000\n"
-            f"producer: {{socket: {self.producer}}}\n"
+            f"bind_addr: {{addr: '127.0.0.1:0'{tls}}}\n"
+            f"max_clients: {max_clients}\n"
+            f"producer: {{socket: {self.producer}, max_connections: 16}}\n"
             f"control: {{socket: {self._control}}}\n"
             f"slow_subscriber: {slow_subscriber}\n"
             f"workers: {workers}\n"
@@ -408,8 +410,11 @@ def split_list(payload):
 class Load:
     """bench-load with the given options, `subscribers=10, check_all=True` and so on."""
 
+    program = "bench-load"
+    ready = "connected"  # what it says before it waits
+
     def __init__(self, programs, server, **options):
-        command = [programs / "bench-load", "--port", server.port, "--server-pid", server.child.pid]
+        command = [programs / self.program, "--port", server.port, "--server-pid", server.child.pid]
         if server.producer is not None:
             command += ["--producer", server.producer]
         for name, value in options.items():
@@ -423,7 +428,7 @@ class Load:
     def __enter__(self):
         self.child = Child(self._command, self._command[0].name)
         try:
-            self.child.expect_line("connected")
+            self.child.expect_line(self.ready)
         except BaseException:
             self.child.release()
             raise
