@@ -1,9 +1,10 @@
 // The load of a benchmark run: N subscribers and, unless the server makes the events itself, one
 // producer, on one thread, so that it leaves the other core to the server. Every subscriber's
 // stream is checked against the one stream that was sent; a fault ends the run with exit code 1.
+// It speaks the --dialect of the server.
 //
 // It connects, prints "connected", waits for a line on standard input, runs, prints one JSON object
-// and keeps its connections until standard input ends. Three kinds of run:
+// and keeps its connections until standard input ends. Four kinds of run:
 //   as fast as it goes   the producer writes whenever it can (--window: at most so many bytes ahead
 //                        of the slowest subscriber). Deliveries are counted between --warmup and
 //                        --warmup + --seconds; then the producer stops and everything sent must
@@ -11,13 +12,18 @@
 //   --rate R             R events a second, each sent when it is due whatever became of those
 //                        before. The latency of a delivery counts from the time its event was due.
 //   --hold               nothing is sent, nothing is printed.
+//   --storm              says "ready" and waits for the line before it connects, as fast as it can,
+//                        then tells when it began and when the last answer to a greeting was there
+//                        (CLOCK_MONOTONIC, seconds). Nothing is sent.
 
 #include <fcntl.h>
 #include <getopt.h>
 #include <sys/epoll.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -29,6 +35,7 @@
 #include <string>
 #include <vector>
 
+#include "dialect.h"
 #include "histogram.h"
 #include "pattern.h"
 #include "run.h"
@@ -37,7 +44,9 @@
 namespace {
 
 using bench::Checked;
+using bench::Dialect;
 using bench::FromSeconds;
+using bench::Greeting;
 using bench::Nanoseconds;
 using bench::Now;
 using bench::Pattern;
@@ -45,20 +54,23 @@ using bench::ToSeconds;
 
 struct Options {
   std::uint16_t port = 0;  // the server's subscriber port
-  std::string producer;    // its producer socket; empty: it makes the events itself
+  std::string producer;    // its producer socket or port; empty: it makes the events itself
+  std::string dialect = "evrelay";
   std::size_t subscribers = 1;
-  std::size_t stalled = 0;  // of these, how many never read
-  std::size_t size = 64;    // bytes of an event
-  double warmup = 0.3;      // seconds
+  std::size_t stalled = 0;    // of these, how many never read
+  bool read_stalled = false;  // but when all is over
+  std::size_t size = 64;      // bytes of an event
+  double warmup = 0.3;        // seconds
   double seconds = 2;
   double rate = 0;           // events a second; 0: as fast as it goes
   std::uint64_t window = 0;  // bytes; 0: no bound
-  bool requests = false;     // each event as a "relay" request
   bool messages = false;     // each event as a message of the first subscriber, for a hook to relay
   std::size_t talk = 0;      // messages the first subscriber sends when the run begins
   bool check_all = false;    // compare every byte, not just each frame's ends
+  double patience = bench::kPatience;  // seconds
   bool hold = false;
-  pid_t server = 0;  // whose processor time is told
+  bool storm = false;
+  std::vector<pid_t> servers;  // whose processor time is told
 };
 
 constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
@@ -75,37 +87,36 @@ class Load {
  public:
   explicit Load(const Options& options)
       : options_(options),
-        events_(options.size, Pattern::Form::kEvents),
-        sent_form_(options.size,
-                   options.requests ? Pattern::Form::kRequests : Pattern::Form::kEvents) {
-    if (options_.server != 0) {
-      const int error = clock_getcpuclockid(options_.server, &server_clock_);
+        dialect_(bench::FindDialect(options.dialect, options.size, options.subscribers)),
+        events_(options.size, dialect_.received),
+        sent_form_(options.size, dialect_.sent) {
+    for (const pid_t server : options_.servers) {
+      clockid_t clock = 0;
+      const int error = clock_getcpuclockid(server, &clock);
       if (error != 0) throw std::system_error(error, std::system_category(), "--server-pid");
+      server_clocks_.push_back(clock);
     }
-    if (options_.requests) {
-      const std::string answer =
-          evrelay::netstring::EncodeList({"ok", std::to_string(options_.subscribers)});
-      answer_size_ = answer.size();
-      while (answers_.size() < bench::kRun + answer_size_) answers_ += answer;
+    if (!dialect_.reply.empty()) {
+      while (answers_.size() < bench::kRun + dialect_.reply.size()) answers_ += dialect_.reply;
     }
     epoll_ = Checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
   }
 
   void Connect() {
-    bench::RaiseFileLimit();
-    for (std::size_t i = 0; i < options_.subscribers; ++i) {
-      subscribers_.push_back({bench::ConnectTcp(options_.port), 0});
+    ConnectSubscribers();
+    ConnectProducer();
+    // A short run is over before the server asks.
+    if (!dialect_.question.empty() && options_.warmup + options_.seconds > Dialect::kQuiet / 2) {
+      for (const Subscriber& subscriber : subscribers_) Answer(subscriber.fd);
+      if (producer_ >= 0) Answer(producer_);
     }
-    if (options_.messages) {
-      const int first = subscribers_.front().fd;
-      bench::SetOption(first, IPPROTO_TCP, TCP_NODELAY, 1);
-      producer_ = Checked(fcntl(first, F_DUPFD_CLOEXEC, 0), "fcntl");
-      Watch(producer_, EPOLLOUT | EPOLLET, kProducer);
-    } else if (!options_.producer.empty()) {
-      producer_ = bench::ConnectUnix(options_.producer);
-      bench::SetOption(producer_, SOL_SOCKET, SO_SNDBUF, bench::kSendBuffer);
-      Watch(producer_, EPOLLIN | EPOLLOUT | EPOLLET, kProducer);
-    }
+  }
+
+  void Storm() {
+    const std::uint64_t start = Now();
+    ConnectSubscribers();
+    std::printf("{\"begin\": %.6f, \"end\": %.6f}\n", ToSeconds(start), ToSeconds(Now()));
+    std::fflush(stdout);
   }
 
   void Run() {
@@ -124,6 +135,7 @@ class Load {
       Turn();
       Push();
     }
+    if (options_.read_stalled) ReadStalled();
   }
 
   void Report() const {
@@ -132,11 +144,17 @@ class Load {
     const std::uint64_t time = window_end_.time - window_begin_.time;
     std::printf(
         "{\"deliveries\": %.0f, \"seconds\": %.6f, \"rate\": %.1f, \"server_cpu_s\": %.6f, "
-        "\"load_cpu_s\": %.6f, \"total_received\": %llu",
+        "\"load_cpu_s\": %.6f, \"total_received\": %llu, \"sent\": %llu",
         events, ToSeconds(time), events / ToSeconds(time),
         ToSeconds(window_end_.server_cpu - window_begin_.server_cpu),
         ToSeconds(window_end_.own_cpu - window_begin_.own_cpu),
-        static_cast<unsigned long long>(received_ / events_.frame()));
+        static_cast<unsigned long long>(received_ / events_.frame()),
+        static_cast<unsigned long long>(sent_ / sent_form_.frame()));
+    if (options_.read_stalled) {
+      std::printf(", \"stalled_received\": %llu, \"stalled_closed\": %zu",
+                  static_cast<unsigned long long>(stalled_received_ / events_.frame()),
+                  stalled_closed_);
+    }
     if (options_.rate > 0) {
       std::printf(
           ", \"latency_us\": {\"samples\": %llu, \"p50\": %.2f, \"p99\": %.2f, \"p99.9\": %.2f}",
@@ -158,6 +176,71 @@ class Load {
 
   // The stalled subscribers are the last ones.
   std::size_t reading() const { return subscribers_.size() - options_.stalled; }
+
+  // As many as may be without an answer at once.
+  void ConnectSubscribers() {
+    bench::RaiseFileLimit();
+    const Greeting& greeting = dialect_.subscriber;
+    std::size_t answered = 0;
+    while (subscribers_.size() < options_.subscribers) {
+      if (subscribers_.size() - answered == dialect_.at_once) {
+        Hear(subscribers_[answered++].fd, greeting.hear);
+      }
+      const std::size_t number = subscribers_.size();
+      subscribers_.push_back({bench::ConnectTcp(options_.port, number), 0});
+      Say(subscribers_.back().fd, greeting.say);
+    }
+    for (; answered < subscribers_.size(); ++answered) {
+      Hear(subscribers_[answered].fd, greeting.hear);
+    }
+  }
+
+  void ConnectProducer() {
+    if (options_.messages) {
+      producer_ = Checked(fcntl(subscribers_.front().fd, F_DUPFD_CLOEXEC, 0), "fcntl");
+      bench::SetOption(producer_, IPPROTO_TCP, TCP_NODELAY, 1);
+      Watch(producer_, EPOLLOUT | EPOLLET, kProducer);
+      return;
+    }
+    if (options_.producer.empty()) return;
+    if (options_.producer.front() == '/') {
+      producer_ = bench::ConnectUnix(options_.producer);
+    } else {
+      producer_ = bench::ConnectTcp(static_cast<std::uint16_t>(std::stoul(options_.producer)));
+      bench::SetOption(producer_, IPPROTO_TCP, TCP_NODELAY, 1);
+    }
+    bench::SetOption(producer_, SOL_SOCKET, SO_SNDBUF, bench::kSendBuffer);
+    Say(producer_, dialect_.producer.say);
+    Hear(producer_, dialect_.producer.hear);
+    Watch(producer_, EPOLLIN | EPOLLOUT | EPOLLET, kProducer);
+  }
+
+  void Answer(int fd) const {
+    Hear(fd, dialect_.question);
+    Say(fd, dialect_.answer);
+  }
+
+  static void Say(int fd, const std::string& text) {
+    if (text.empty()) return;
+    Checked(static_cast<int>(send(fd, text.data(), text.size(), MSG_NOSIGNAL)), "send a greeting");
+  }
+
+  // Waits for an answer that ends so. Nothing comes after it before events are sent.
+  static void Hear(int fd, const std::string& end) {
+    if (end.empty()) return;
+    const timeval patience{.tv_sec = bench::kPatience, .tv_usec = 0};
+    Checked(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), "setsockopt");
+    std::string heard;
+    while (!heard.ends_with(end)) {
+      std::array<char, 4096> buffer;
+      const ssize_t got = recv(fd, buffer.data(), buffer.size(), 0);
+      if (got <= 0) {
+        throw std::runtime_error("heard \"" + heard + "\" where something else was to come: " +
+                                 (got == 0 ? "closed" : std::strerror(errno)));
+      }
+      heard.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+  }
 
   void Watch(int fd, std::uint32_t what, std::uint64_t who) {
     epoll_event wanted{.events = what, .data = {.u64 = who}};
@@ -196,7 +279,7 @@ class Load {
     }
     if (window_end_.time == 0) {
       if (now < closes_) {
-        if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
+        if (now - heard_ > FromSeconds(options_.patience)) Stuck();
         return false;
       }
       window_end_ = TakeSample(now);
@@ -204,18 +287,24 @@ class Load {
     }
     if (producer_ < 0) return true;
     if (sent_ == due_ && received_ == sent_ / sent_form_.frame() * events_.frame() * reading() &&
-        answered_ == (options_.requests ? sent_ / sent_form_.frame() * answer_size_ : 0)) {
+        answered_ == sent_ / sent_form_.frame() * dialect_.reply.size()) {
       return true;
     }
-    if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
+    if (now - heard_ > FromSeconds(options_.patience)) Stuck();
     return false;
   }
 
   Sample TakeSample(std::uint64_t now) const {
     return {.time = now,
             .received = received_,
-            .server_cpu = options_.server == 0 ? 0 : Nanoseconds(server_clock_),
+            .server_cpu = ServerTime(),
             .own_cpu = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID)};
+  }
+
+  std::uint64_t ServerTime() const {
+    std::uint64_t time = 0;
+    for (const clockid_t clock : server_clocks_) time += Nanoseconds(clock);
+    return time;
   }
 
   // What has been begun is finished, nothing more is due.
@@ -230,10 +319,9 @@ class Load {
 
   [[noreturn]] void Stuck() const {
     const std::uint64_t sent = sent_ / sent_form_.frame();
-    throw std::runtime_error("nothing came for " + std::to_string(bench::kPatience) + " s; of " +
-                             std::to_string(sent) + " events sent to " + std::to_string(reading()) +
-                             " subscribers " + std::to_string(received_ / events_.frame()) +
-                             " deliveries arrived");
+    throw std::runtime_error("nothing more comes; of " + std::to_string(sent) + " events sent to " +
+                             std::to_string(reading()) + " subscribers " +
+                             std::to_string(received_ / events_.frame()) + " deliveries arrived");
   }
 
   void Turn() {
@@ -259,13 +347,20 @@ class Load {
   }
 
   // How far the producer may be now.
-  std::uint64_t Allowed() const {
+  std::uint64_t Allowed() {
     if (options_.window == 0) return due_;
-    std::uint64_t slowest = kForever;
-    for (std::size_t i = 0; i < reading(); ++i) {
-      slowest = std::min(slowest, subscribers_[i].position);
+    return std::min(due_, (Slowest() + options_.window) / events_.frame() * sent_form_.frame());
+  }
+
+  // What the subscriber that is last of those who read has received.
+  std::uint64_t Slowest() {
+    if (subscribers_[slowest_].position != slowest_position_) {
+      for (std::size_t i = 0; i < reading(); ++i) {
+        if (subscribers_[i].position < subscribers_[slowest_].position) slowest_ = i;
+      }
+      slowest_position_ = subscribers_[slowest_].position;
     }
-    return std::min(due_, slowest + options_.window);
+    return slowest_position_;
   }
 
   // One write a turn, so that reading never waits for writing.
@@ -273,7 +368,11 @@ class Load {
     if (!writable_) return;
     const std::uint64_t allowed = Allowed();
     if (sent_ >= allowed) return;
-    const std::size_t wanted = std::min<std::uint64_t>(allowed - sent_, bench::kRun);
+    std::size_t wanted = std::min<std::uint64_t>(allowed - sent_, bench::kRun);
+    if (dialect_.whole_sends != 0) {
+      const std::uint64_t end = sent_ + std::min<std::uint64_t>(wanted, dialect_.whole_sends);
+      wanted = end / sent_form_.frame() * sent_form_.frame() - sent_;
+    }
     const ssize_t sent = send(producer_, sent_form_.At(sent_), wanted, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) Checked(-1, "send an event");
     if (sent > 0) sent_ += static_cast<std::uint64_t>(sent);
@@ -308,8 +407,9 @@ class Load {
       const ssize_t got = recv(producer_, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
       if (got < 0 && errno == EAGAIN) return;
       const auto size = static_cast<std::size_t>(got);
-      if (got <= 0 || !options_.requests ||
-          std::memcmp(buffer_.data(), answers_.data() + answered_ % answer_size_, size) != 0) {
+      const std::size_t reply = dialect_.reply.size();
+      if (got <= 0 || reply == 0 ||
+          std::memcmp(buffer_.data(), answers_.data() + answered_ % reply, size) != 0) {
         throw std::runtime_error(
             got == 0  ? "the server closed the producer's connection"
             : got < 0 ? std::strerror(errno)
@@ -321,6 +421,20 @@ class Load {
     }
   }
 
+  // How much the server still has for those who never read.
+  void ReadStalled() {
+    const timeval silence{.tv_sec = 0, .tv_usec = 300'000};
+    for (std::size_t i = reading(); i < subscribers_.size(); ++i) {
+      const int fd = subscribers_[i].fd;
+      Checked(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence), "setsockopt");
+      ssize_t got = 0;
+      while ((got = recv(fd, buffer_.data(), buffer_.size(), 0)) > 0) {
+        stalled_received_ += static_cast<std::uint64_t>(got);
+      }
+      if (got == 0 || errno != EAGAIN) ++stalled_closed_;
+    }
+  }
+
   [[noreturn]] void Fault(std::size_t index, const std::string& what) const {
     throw std::runtime_error("subscriber " + std::to_string(index) + ", after " +
                              std::to_string(subscribers_[index].position / events_.frame()) +
@@ -328,18 +442,20 @@ class Load {
   }
 
   const Options& options_;
+  const Dialect dialect_;
   const Pattern events_;
   const Pattern sent_form_;
-  clockid_t server_clock_ = 0;
+  std::vector<clockid_t> server_clocks_;
   int epoll_ = -1;
   int ticks_ = -1;
   int producer_ = -1;      // where the events go
   bool writable_ = false;  // the producer's socket has taken all of the last write
   std::vector<Subscriber> subscribers_;
+  std::size_t slowest_ = 0;  // which of them was last, and where it stood then
+  std::uint64_t slowest_position_ = 0;
   std::vector<epoll_event> ready_{1024};
   std::vector<char> buffer_ = std::vector<char>(bench::kRun);
   std::string answers_;  // what the producer's socket must answer, repeated
-  std::size_t answer_size_ = 0;
 
   std::uint64_t start_ = 0;  // ns, as the next four
   std::uint64_t opens_ = 0;  // begin and end of the window that counts
@@ -351,6 +467,8 @@ class Load {
   std::uint64_t answered_ = 0;
   std::uint64_t received_ = 0;
   std::uint64_t reads_ = 0;
+  std::uint64_t stalled_received_ = 0;  // bytes
+  std::size_t stalled_closed_ = 0;      // how many of the stalled the server has given up
   Sample window_begin_;
   Sample window_end_;
   bench::Histogram latency_;
@@ -359,36 +477,42 @@ class Load {
 Options ParseOptions(int argc, char** argv) {
   enum Key {
     kPort,
-    kProducerSocket,
+    kProducer,
+    kDialect,
     kSubscribers,
     kStalled,
+    kReadStalled,
     kSize,
     kWarmup,
     kSeconds,
     kRate,
     kWindow,
-    kRequests,
     kMessages,
     kTalk,
     kCheckAll,
+    kPatience,
     kHold,
+    kStorm,
     kServer
   };
   const option known[] = {
       {"port", required_argument, nullptr, kPort},
-      {"producer", required_argument, nullptr, kProducerSocket},
+      {"producer", required_argument, nullptr, kProducer},
+      {"dialect", required_argument, nullptr, kDialect},
       {"subscribers", required_argument, nullptr, kSubscribers},
       {"stalled", required_argument, nullptr, kStalled},
+      {"read-stalled", no_argument, nullptr, kReadStalled},
       {"size", required_argument, nullptr, kSize},
       {"warmup", required_argument, nullptr, kWarmup},
       {"seconds", required_argument, nullptr, kSeconds},
       {"rate", required_argument, nullptr, kRate},
       {"window", required_argument, nullptr, kWindow},
-      {"requests", no_argument, nullptr, kRequests},
       {"messages", no_argument, nullptr, kMessages},
       {"talk", required_argument, nullptr, kTalk},
       {"check-all", no_argument, nullptr, kCheckAll},
+      {"patience", required_argument, nullptr, kPatience},
       {"hold", no_argument, nullptr, kHold},
+      {"storm", no_argument, nullptr, kStorm},
       {"server-pid", required_argument, nullptr, kServer},
       {nullptr, 0, nullptr, 0},
   };
@@ -398,14 +522,20 @@ Options ParseOptions(int argc, char** argv) {
       case kPort:
         options.port = static_cast<std::uint16_t>(std::stoul(optarg));
         break;
-      case kProducerSocket:
+      case kProducer:
         options.producer = optarg;
+        break;
+      case kDialect:
+        options.dialect = optarg;
         break;
       case kSubscribers:
         options.subscribers = std::stoul(optarg);
         break;
       case kStalled:
         options.stalled = std::stoul(optarg);
+        break;
+      case kReadStalled:
+        options.read_stalled = true;
         break;
       case kSize:
         options.size = std::stoul(optarg);
@@ -422,9 +552,6 @@ Options ParseOptions(int argc, char** argv) {
       case kWindow:
         options.window = std::stoull(optarg);
         break;
-      case kRequests:
-        options.requests = true;
-        break;
       case kMessages:
         options.messages = true;
         break;
@@ -434,11 +561,17 @@ Options ParseOptions(int argc, char** argv) {
       case kCheckAll:
         options.check_all = true;
         break;
+      case kPatience:
+        options.patience = std::stod(optarg);
+        break;
       case kHold:
         options.hold = true;
         break;
+      case kStorm:
+        options.storm = true;
+        break;
       case kServer:
-        options.server = std::stoi(optarg);
+        options.servers.push_back(std::stoi(optarg));
         break;
       default:
         throw std::invalid_argument("unknown option");
@@ -461,9 +594,16 @@ int main(int argc, char** argv) {
   try {
     const Options options = ParseOptions(argc, argv);
     Load load(options);
-    load.Connect();
-    bench::AwaitStart();
-    if (!options.hold) {
+    if (options.storm) {
+      std::puts("ready");
+      std::fflush(stdout);
+      bench::AwaitLine();
+      load.Storm();
+    } else {
+      load.Connect();
+      bench::AwaitStart();
+    }
+    if (!options.hold && !options.storm) {
       load.Run();
       load.Report();
     }

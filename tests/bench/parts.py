@@ -10,8 +10,8 @@ import pathlib
 import statistics
 import time
 
-from servers import (BareRelay, BareSender, BenchError, Burner, Evrelay, Kamailio, Load, run,
-                     run_messages)
+from peer_servers import Kamailio
+from servers import BareRelay, BareSender, BenchError, Burner, Evrelay, Load, run, run_messages
 
 SENDS = (64 * 1024, 256 * 1024)  # bytes a send of the bare sender; the better one counts
 POINTS = ("p50", "p99", "p99.9")
@@ -163,7 +163,7 @@ def requests(settings):
             return settings.run(settings.evrelay(), subscribers, size=64, **options)
 
         results = alternate(settings.runs, {
-            "data": relay, "requests": lambda relay=relay: relay(requests=True)})
+            "data": relay, "requests": lambda relay=relay: relay(dialect="requests")})
         rates = {name: median(runs, "rate") for name, runs in results.items()}
         cells.append({
             "size": 64, "subscribers": subscribers, "data_rate": rates["data"],
@@ -226,7 +226,7 @@ def hook(settings):
     """Messages a second through a hook that counts them, against Kamailio's event route."""
     size = 64
     last = {name: str(int(settings.seconds * count)) for name, count in MESSAGES.items()}
-    rival = Kamailio(settings.folder, COUNTING_ROUTES.replace("LAST", last["kamailio"]))
+    rival = Kamailio(settings.folder, routes=COUNTING_ROUTES.replace("LAST", last["kamailio"]))
     missing = rival.missing()
 
     def relay(subscribers):

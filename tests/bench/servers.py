@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,12 +24,12 @@ class BenchError(Exception):
 class Child:
     """A process that is spoken to in lines. With `group` it is killed with all that it started."""
 
-    def __init__(self, command, name, group=False):
+    def __init__(self, command, name, group=False, environment=None):
         self.name = name
         self._buffer = b""
         self._group = group
         self._process = subprocess.Popen(
-            [str(part) for part in command], start_new_session=group,
+            [str(part) for part in command], start_new_session=group, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.pid = self._process.pid
 
@@ -102,11 +101,15 @@ class Child:
 
     # What the kernel knows of the process.
 
-    def cpu_seconds(self):
-        """Its own and that of the processes it has started."""
+    def pids(self):
+        """It and the processes it has started."""
         children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+    def cpu_seconds(self):
+        """Of all its processes."""
         # The clock of another process's CPU time, as clock_getcpuclockid(3) makes it.
-        return sum(time.clock_gettime((~pid << 3) | 2) for pid in (self.pid, *map(int, children)))
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids())
 
     def thread_cpu_seconds(self, name):
         """Of its threads whose names begin so; to a hundredth of a second."""
@@ -118,11 +121,14 @@ class Child:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field):
-        """VmRSS or VmHWM, in bytes."""
-        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+        """VmRSS or VmHWM of all its processes, in bytes."""
+        return sum(self._memory_of(pid, field) for pid in self.pids())
+
+    def _memory_of(self, pid, field):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024
-        raise BenchError(f"{self.name}: /proc/{self.pid}/status has no {field}")
+        raise BenchError(f"{self.name}: /proc/{pid}/status has no {field}")
 
     def wake_ups(self):
         """How often any of its threads has waited, since the start."""
@@ -138,7 +144,8 @@ class Server:
     """What all servers share. A subclass starts the child and sets `port` and `producer`."""
 
     port = None
-    producer = None  # path of the producer socket; None: it makes the events itself
+    producer = None  # path of the producer socket, or port; None: it makes the events itself
+    options = {}     # of bench-load, in every run
     child = None
 
     def go(self):
@@ -303,75 +310,6 @@ class Evrelay(Server):
             raise BenchError("evrelay: busy with no client connected")
 
 
-class Kamailio(Server):
-    """Kamailio with its module evapi, of which nothing but the event routes `routes` is used.
-
-    The settings are the fastest that were found: one process of each kind, no log, counting in a
-    $var (the same as in a $shv). `workers` changes nothing in 5.6, whose one dispatcher runs the
-    event routes itself; later versions hand them to the workers, which look for work now and then,
-    unless there are none.
-    """
-
-    def __init__(self, folder, routes):
-        self._folder = folder
-        self._config = folder / "kamailio.cfg"
-        self._routes = routes
-
-    @staticmethod
-    def program():
-        return shutil.which("kamailio", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-    def missing(self):
-        """Why it cannot be measured, or None."""
-        if self.program() is None:
-            return "it is not installed"
-        self._write_config(1)
-        check = subprocess.run([self.program(), "-c", "-f", self._config], timeout=PATIENCE,
-                               stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        return None if check.returncode == 0 else "it has no module evapi"
-
-    def version(self):
-        text = subprocess.run([self.program(), "-v"], timeout=PATIENCE, capture_output=True,
-                              text=True, check=True).stdout
-        return text.split()[2]  # version: kamailio 5.6.3 (…)
-
-    def start(self):
-        self._write_config(free_port(socket.SOCK_DGRAM))
-        # It ends with us, whatever becomes of us; in its own group it can be ended as a whole.
-        self.child = Child(
-            ["setpriv", "--pdeathsig", "TERM", self.program(), "-DD", "-E", "-f", self._config,
-             "-Y", self._folder, "-m", 64, "-M", 8], "kamailio", group=True)
-        deadline = time.monotonic() + PATIENCE
-        while not is_listening(self.port):
-            if time.monotonic() > deadline:
-                raise BenchError("kamailio: does not listen")
-            self.child.stay_alive(0.01)
-
-    def await_subscribers(self, _count):
-        """It takes them in the order in which they came, before it hears what they say."""
-
-    def stop(self):
-        code = self.child.end(signal.SIGTERM)
-        if code != 0:
-            raise BenchError(f"kamailio: ended with {code}: {self.child.last_error()}")
-
-    def _write_config(self, sip_port):
-        self.port = free_port(socket.SOCK_STREAM)
-        self._config.write_text(
-            "#!KAMAILIO\n"
-            "debug=-1\n"
-            "log_stderror=yes\n"
-            "children=1\n"
-            "disable_tcp=yes\n"
-            f"listen=udp:127.0.0.1:{sip_port}\n"
-            'loadmodule "pv.so"\n'
-            'loadmodule "evapi.so"\n'
-            f'modparam("evapi", "bind_addr", "127.0.0.1:{self.port}")\n'
-            'modparam("evapi", "workers", 0)\n'
-            'modparam("evapi", "max_clients", 100)\n'
-            "request_route { drop; }\n" + self._routes)
-
-
 def free_port(kind):
     """A port of loopback that nobody uses now."""
     with socket.socket(socket.AF_INET, kind) as free:
@@ -414,10 +352,12 @@ class Load:
     ready = "connected"  # what it says before it waits
 
     def __init__(self, programs, server, **options):
-        command = [programs / self.program, "--port", server.port, "--server-pid", server.child.pid]
+        command = [programs / self.program, "--port", server.port]
+        for pid in server.child.pids():
+            command += ["--server-pid", pid]
         if server.producer is not None:
             command += ["--producer", server.producer]
-        for name, value in options.items():
+        for name, value in (server.options | options).items():
             if value is False:
                 continue
             command.append("--" + name.replace("_", "-"))
@@ -450,6 +390,15 @@ class Load:
     def ends_well(self):
         """Whether it found nothing wrong in what it received."""
         return self.child.end() == 0
+
+
+class Storm(Load):
+    """bench-load that connects as fast as it can when it is told to."""
+
+    ready = "ready"
+
+    def __init__(self, programs, server, subscribers):
+        super().__init__(programs, server, subscribers=subscribers, storm=True)
 
 
 class MessageLoad(Load):
