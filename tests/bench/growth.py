@@ -19,11 +19,12 @@ import fairness
 import growth_parts
 import growth_report
 import servers
+import tree
 
 COUNTS = (1, 10, 100, 1000, 10000, 19000)
 PARTS = {"delivery": growth_parts.delivery, "single": growth_parts.single,
          "crowd": growth_parts.crowd, "tls": growth_parts.over_tls,
-         "fairness": fairness.fairness}
+         "fairness": fairness.fairness, "tree": tree.tree}
 PROGRAMS = ("bench-load", "bench-crowd", "bench-fair", "bare-sender", "bare-relay")
 
 

@@ -128,12 +128,25 @@ def fairness_tables(part):
     }
 
 
+def tree_table(cells):
+    return markdown(cells, {
+        "event": lambda cell: size_name(cell["size"]),
+        "events/s direct": rate_of("direct_rate"),
+        "behind a hop": rate_of("rate"),
+        "hop's CPU of an event": cpu_of("hop_cpu_ns"),
+        "p50 direct": time_of("direct_p50_us"),
+        "p99 direct": time_of("direct_p99_us"),
+        "p50 behind": time_of("hop_p50_us"),
+        "p99 behind": time_of("hop_p99_us"),
+    })
+
+
 def tables(results):
     """{name: text}, of the parts that were run."""
     out = {"machine": f"{results['machine']}; medians of {results['runs']} runs of "
                       f"{results['seconds']:g} s, {results['time']}"}
     for name, table in (("delivery", delivery_table), ("single", single_table),
-                        ("crowd", crowd_table), ("tls", tls_table)):
+                        ("crowd", crowd_table), ("tls", tls_table), ("tree", tree_table)):
         if name in results:
             out[name] = table(results[name])
     if "fairness" in results:
