@@ -24,6 +24,7 @@ class Peer(Server):
     package = None     # Debian's name of it
     program = None
     stop_signal = signal.SIGTERM
+    greets = True
 
     def __init__(self, folder, clients=15000, own_limits=False):
         """`clients`: how many may be connected. With `own_limits` a subscriber that does not read
@@ -61,6 +62,11 @@ class Peer(Server):
                                   check=True).stdout
         except (FileNotFoundError, subprocess.CalledProcessError):
             return "of another origin than Debian"
+
+    @staticmethod
+    def window(_size):
+        """How many bytes the producer may be ahead, if that is a matter of the server."""
+        return None
 
     def start(self):
         self.port = free_port(socket.SOCK_STREAM)
@@ -186,6 +192,11 @@ event_route[evapi:message-received] { evapi_relay("$evapi(msg)"); }
         except StopIteration:
             return "it has no module evapi"
         return None
+
+    @staticmethod
+    def window(size):
+        """What it reads at once, so that no read ends inside a header; more for large events."""
+        return max(32 * 1024 - 1, 4 * (size + 16))
 
     @staticmethod
     def _module_folder():

@@ -207,7 +207,7 @@ plot $data using 2:xtic(1) title "evrelay p50" linecolor rgb "#4477aa", \\
 
 
 def plot(results, folder):
-    """Writes throughput.svg, .png, latency.svg, .png. Without gnuplot: says so."""
+    """Writes throughput.svg, .png, latency.svg, .png."""
     plots = {}
     if "throughput" in results:
         plots["throughput"] = THROUGHPUT_PLOT, [
@@ -220,14 +220,21 @@ def plot(results, folder):
                for point in ("p50", "p99", "p99.9")))
             for cell in results["latency"]]
     for name, (commands, rows) in plots.items():
-        data = "\n".join(f'"{row[0]}" ' + " ".join(f"{value:.6g}" for value in row[1:])
-                         for row in rows)
-        for ending, terminal in (("svg", "svg size 1000,560 background 'white'"),
-                                 ("png", "pngcairo size 1000,560")):
-            script = (f"set encoding utf8\nset terminal {terminal}\n"
-                      f"set output '{folder / name}.{ending}'\n$data <<END\n{data}\nEND\n{commands}")
-            try:
-                subprocess.run(["gnuplot"], input=script, text=True, check=True)
-            except FileNotFoundError:
-                print("no plots: gnuplot is not installed")
-                return
+        draw(folder / name, commands, rows, ("svg", "png"))
+
+
+TERMINALS = {"svg": "svg size 1000,560 background 'white'", "png": "pngcairo size 1000,560"}
+
+
+def draw(stem, commands, rows, endings):
+    """Plots rows of a title and figures (None: there is none) to STEM.svg and so on."""
+    data = "\n".join(f'"{row[0]}" ' + " ".join("NaN" if value is None else f"{value:.6g}"
+                                               for value in row[1:])
+                     for row in rows)
+    for ending in endings:
+        script = (f"set encoding utf8\nset terminal {TERMINALS[ending]}\n"
+                  f"set output '{stem}.{ending}'\n$data <<END\n{data}\nEND\n{commands}")
+        try:
+            subprocess.run(["gnuplot"], input=script, text=True, check=True)
+        except FileNotFoundError:
+            print(f"no plot {stem}.{ending}: gnuplot is not installed")

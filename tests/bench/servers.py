@@ -146,6 +146,7 @@ class Server:
     port = None
     producer = None  # path of the producer socket, or port; None: it makes the events itself
     options = {}     # of bench-load, in every run
+    greets = False   # tells a subscriber when it is admitted
     child = None
 
     def go(self):
