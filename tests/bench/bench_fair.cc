@@ -1,5 +1,5 @@
-// The load of a fairness run, on one thread: a quiet source of 64 B events at a fixed rate, of
-// which the latency is told, and beside it a noisy one, or many subscribers that are sent nothing.
+// The load of a fairness run: a quiet source of 64 B events at a fixed rate, of which the latency
+// is told, and beside it a noisy one, or many subscribers that are sent nothing.
 //
 // --subscribers N connect; the first --listeners of them are to receive the quiet events. They come
 //   --quiet relay       as "relay" requests of a producer; everybody listens
@@ -7,28 +7,33 @@
 //                       to the listeners
 //   --quiet message     as messages of the first subscriber, which the server's script relays
 // A noisy source sends as fast as it is taken, or --noise-rate a second:
-//   --noise events      events of another producer, which all listeners receive too
+//   --noise events      1 KiB events of another producer, which all listeners receive too
 //   --noise messages    64 B messages of the second subscriber, which the script does not relay
 //
 // Each source's stream is checked in each listener, byte by byte, and that the others receive
 // nothing; a fault ends the run with exit code 1. It connects, prints "connected", waits for a line
 // on standard input, runs, prints one JSON object and keeps its connections until standard input
 // ends. Times count from when an event was due: until each delivery, and until its request was
-// answered.
+// answered. The quiet source has a thread of its own, so that it is held up by the server only.
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "histogram.h"
@@ -69,14 +74,132 @@ struct Sample {
   std::uint64_t server_cpu = 0;  // ns
 };
 
-// What is sent: one period of events, over and over, as far as it is due and taken.
-struct Source {
+// When events are due.
+struct Schedule {
+  std::uint64_t start = 0;     // ns, as the others
+  std::uint64_t opens = 0;     // events that are due from then on count
+  std::uint64_t interval = 0;  // between two
+
+  std::uint64_t DueTime(std::uint64_t event) const { return start + (event + 1) * interval; }
+
+  // Adds what has passed until `now` since event number `event` was due.
+  void Count(bench::Histogram& times, std::uint64_t event, std::uint64_t now) const {
+    if (DueTime(event) >= opens) times.Add(now - DueTime(event));
+  }
+};
+
+// What is sent: one period of events, over and over.
+struct Stream {
   std::string text;
-  std::size_t frame = 1;  // bytes of one event in `text`
-  int fd = -1;
-  bool writable = false;  // it has taken all of the last write
-  std::uint64_t due = 0;  // bytes
-  std::uint64_t sent = 0;
+  std::size_t frame = 1;  // bytes of one event
+
+  // Sends on from position `from`, `most` bytes at most; how many were taken.
+  std::uint64_t Send(int fd, std::uint64_t from, std::uint64_t most, int flags) const {
+    const std::size_t at = from % text.size();
+    const std::size_t size = std::min<std::uint64_t>(most, text.size() - at);
+    const ssize_t sent = send(fd, text.data() + at, size, flags | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) Checked(-1, "send");
+    return sent < 0 ? 0 : static_cast<std::uint64_t>(sent);
+  }
+};
+
+// The quiet source. Begin, Finish, and when it has finished, what it has come to.
+class Quiet {
+ public:
+  // `answer`: to each of its requests; empty: it has none to await.
+  Quiet(int fd, Stream stream, std::string answer)
+      : fd_(fd), stream_(std::move(stream)), answer_(std::move(answer)) {
+    const timeval patience{.tv_sec = bench::kPatience, .tv_usec = 0};
+    Checked(setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), "setsockopt");
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+  ~Quiet() {
+    last_ = true;
+    if (thread_.joinable()) thread_.join();
+  }
+
+  void Begin(const Schedule& schedule) {
+    schedule_ = schedule;
+    thread_ = std::thread([this] {
+      try {
+        Run();
+      } catch (...) {
+        error_ = std::current_exception();
+      }
+      finished_ = true;
+    });
+  }
+
+  // Nothing more is due; what was is still sent and answered.
+  void Finish() { last_ = true; }
+
+  // Throws what has gone wrong.
+  bool finished() const {
+    if (finished_ && error_ != nullptr) std::rethrow_exception(error_);
+    return finished_;
+  }
+
+  std::uint64_t events() const { return sent_ / stream_.frame; }
+  const bench::Histogram& answers() const { return answers_; }
+
+ private:
+  void Run() {
+    const int ticks = Checked(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), "timerfd_create");
+    const itimerspec every{.it_interval = bench::ToTimespec(schedule_.interval),
+                           .it_value = bench::ToTimespec(schedule_.DueTime(0))};
+    Checked(timerfd_settime(ticks, TFD_TIMER_ABSTIME, &every, nullptr), "timerfd_settime");
+    std::array<pollfd, 2> watched{{{ticks, POLLIN, 0}, {answer_.empty() ? -1 : fd_, POLLIN, 0}}};
+    std::uint64_t due = 0;
+    heard_ = Now();
+    while (!last_ || answered_ < events() * answer_.size()) {
+      Checked(poll(watched.data(), watched.size(), 10), "poll");
+      if (watched[1].revents != 0) ReadAnswers();
+      if (watched[0].revents != 0 && !last_) {
+        std::uint64_t count = 0;
+        Checked(static_cast<int>(read(ticks, &count, sizeof count)), "read the timer");
+        due += count * stream_.frame;
+      }
+      while (sent_ < due) {
+        const std::uint64_t taken = stream_.Send(fd_, sent_, due - sent_, 0);
+        if (taken == 0) throw std::runtime_error("the quiet source's events are not taken");
+        sent_ += taken;
+      }
+      if (!answer_.empty() && Now() - heard_ > FromSeconds(bench::kPatience)) {
+        throw std::runtime_error("no answer for " + std::to_string(bench::kPatience) + " s");
+      }
+    }
+    close(ticks);
+  }
+
+  void ReadAnswers() {
+    std::array<char, 4096> text;
+    const ssize_t got = recv(fd_, text.data(), text.size(), 0);
+    if (got <= 0) throw std::runtime_error("the server closed the producer's connection");
+    heard_ = Now();
+    for (const char c : std::string_view(text.data(), static_cast<std::size_t>(got))) {
+      if (c != answer_[answered_ % answer_.size()]) {
+        throw std::runtime_error("the server gave another answer than " + answer_);
+      }
+      ++answered_;
+      if (answered_ % answer_.size() == 0) {
+        schedule_.Count(answers_, answered_ / answer_.size() - 1, heard_);
+      }
+    }
+  }
+
+  const int fd_;
+  const Stream stream_;
+  const std::string answer_;
+  Schedule schedule_;
+  std::uint64_t sent_ = 0;      // bytes
+  std::uint64_t answered_ = 0;  // bytes
+  std::uint64_t heard_ = 0;     // when the server last answered
+  bench::Histogram answers_;    // from due
+  std::exception_ptr error_;
+  std::atomic<bool> last_ = false;
+  std::atomic<bool> finished_ = false;  // all above may be read
+  std::thread thread_;
 };
 
 class Load {
@@ -87,9 +210,6 @@ class Load {
         noisy_events_(noisy_size(), Pattern::Form::kEvents) {
     const int error = clock_getcpuclockid(options_.server, &server_clock_);
     if (error != 0) throw std::system_error(error, std::system_category(), "--server-pid");
-    if (options_.quiet != "message") {
-      answer_ = evrelay::netstring::EncodeList({"ok", std::to_string(options_.listeners)});
-    }
     bench::RaiseFileLimit();
     epoll_ = Checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
   }
@@ -98,33 +218,34 @@ class Load {
     for (std::size_t i = 0; i < options_.subscribers; ++i) {
       subscribers_.push_back({.fd = bench::ConnectTcp(options_.port, i)});
     }
-    quiet_.fd = answer_.empty() ? Speak(0) : Produce();
-    for (std::uint64_t number = 0; number < bench::kRun / kQuietSize; ++number) {
-      const char* frame = quiet_events_.At(number * quiet_events_.frame());
-      quiet_.text += QuietRequest({frame, quiet_events_.frame()});
-      quiet_.frame = quiet_.text.size() / (number + 1);
+    if (options_.quiet == "message") {
+      quiet_.emplace(Speak(0), QuietStream(), "");
+    } else {
+      const std::string listeners = std::to_string(options_.listeners);
+      quiet_.emplace(Produce(), QuietStream(), evrelay::netstring::EncodeList({"ok", listeners}));
     }
-    Watch(quiet_.fd, EPOLLIN | EPOLLOUT | EPOLLET, kQuiet);
-
     if (options_.noise.empty()) return;
-    noisy_.fd = options_.noise == "messages" ? Speak(1) : Produce();
-    noisy_.frame = noisy_events_.frame();
-    noisy_.text.assign(noisy_events_.At(0), bench::kRun / noisy_size() * noisy_.frame);
-    Watch(noisy_.fd, EPOLLOUT | EPOLLET, kNoisy);
+    noisy_fd_ = options_.noise == "messages" ? Speak(1) : Produce();
+    noise_.frame = noisy_events_.frame();
+    noise_.text.assign(noisy_events_.At(0), bench::kRun / noisy_size() * noise_.frame);
+    Watch(noisy_fd_, EPOLLOUT | EPOLLET, kNoisy);
   }
 
   void Run() {
     for (std::size_t i = 0; i < options_.listeners; ++i) Watch(subscribers_[i].fd, EPOLLIN, i);
-    start_ = Now();
-    heard_ = start_;
-    opens_ = start_ + FromSeconds(options_.warmup);
-    const std::uint64_t closes = opens_ + FromSeconds(options_.seconds);
-    StartTicks();
-    while (Now() < opens_) Turn();
+    heard_ = Now();
+    schedule_ = {.start = heard_,
+                 .opens = heard_ + FromSeconds(options_.warmup),
+                 .interval = FromSeconds(1 / options_.rate)};
+    const std::uint64_t closes = schedule_.opens + FromSeconds(options_.seconds);
+    quiet_->Begin(schedule_);
+    while (Now() < schedule_.opens) Turn();
     window_begin_ = TakeSample();
     while (Now() < closes) Turn();
     window_end_ = TakeSample();
-    Stop();
+    quiet_->Finish();
+    stopped_ = true;
+    noise_due_ = (noise_sent_ + noise_.frame - 1) / noise_.frame * noise_.frame;
     while (!Complete()) Turn();
     CheckOthers();
   }
@@ -136,9 +257,9 @@ class Load {
         static_cast<unsigned long long>(window_end_.delivered - window_begin_.delivered), seconds,
         ToSeconds(window_end_.server_cpu - window_begin_.server_cpu),
         static_cast<double>(window_end_.noise - window_begin_.noise) /
-            static_cast<double>(noisy_.frame) / seconds);
+            static_cast<double>(noise_.frame) / seconds);
     Print("latency_us", deliveries_);
-    if (!answer_.empty()) Print("answer_us", answers_);
+    if (quiet_->answers().total() > 0) Print("answer_us", quiet_->answers());
     std::puts("}");
     std::fflush(stdout);
   }
@@ -153,18 +274,26 @@ class Load {
   };
 
   static constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
-  static constexpr std::uint64_t kQuiet = kForever;
-  static constexpr std::uint64_t kNoisy = kForever - 1;
-  static constexpr std::uint64_t kTicks = kForever - 2;
+  static constexpr std::uint64_t kNoisy = kForever;
 
   std::size_t noisy_size() const { return options_.noise == "messages" ? 64 : 1024; }
 
-  // What is sent for an event, which is given as a data frame.
-  std::string QuietRequest(std::string_view frame) const {
-    if (answer_.empty()) return std::string(frame);
-    const std::string_view event = frame.substr(frame.size() - 1 - kQuietSize, kQuietSize);
-    if (options_.quiet == "relay") return evrelay::netstring::EncodeList({"relay", event});
-    return evrelay::netstring::EncodeList({"multicast", event, "busy"});
+  Stream QuietStream() const {
+    Stream stream;
+    for (std::uint64_t number = 0; number < bench::kRun / kQuietSize; ++number) {
+      const std::string_view frame(quiet_events_.At(number * quiet_events_.frame()),
+                                   quiet_events_.frame());
+      const std::string_view event = frame.substr(frame.size() - 1 - kQuietSize, kQuietSize);
+      if (options_.quiet == "relay") {
+        stream.text += evrelay::netstring::EncodeList({"relay", event});
+      } else if (options_.quiet == "multicast") {
+        stream.text += evrelay::netstring::EncodeList({"multicast", event, "busy"});
+      } else {
+        stream.text += frame;
+      }
+      stream.frame = stream.text.size() / (number + 1);
+    }
+    return stream;
   }
 
   int Produce() const {
@@ -185,37 +314,12 @@ class Load {
     Checked(epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &wanted), "epoll_ctl");
   }
 
-  void StartTicks() {
-    interval_ = FromSeconds(1 / options_.rate);
-    ticks_ = Checked(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create");
-    const itimerspec every{.it_interval = bench::ToTimespec(interval_),
-                           .it_value = bench::ToTimespec(start_ + interval_)};
-    Checked(timerfd_settime(ticks_, TFD_TIMER_ABSTIME, &every, nullptr), "timerfd_settime");
-    Watch(ticks_, EPOLLIN, kTicks);
-  }
-
-  std::uint64_t DueTime(std::uint64_t event) const { return start_ + (event + 1) * interval_; }
-
-  // Adds what has passed since event number `event` was due.
-  void Count(bench::Histogram& times, std::uint64_t event) const {
-    if (DueTime(event) >= opens_) times.Add(heard_ - DueTime(event));
-  }
-
-  // What has been begun is finished, nothing more is due.
-  void Stop() {
-    stopped_ = true;
-    close(ticks_);
-    noisy_.due = (noisy_.sent + noisy_.frame - 1) / noisy_.frame * noisy_.frame;
-  }
-
   bool Complete() const {
-    if (quiet_.sent < quiet_.due || noisy_.sent < noisy_.due) return false;
-    const std::uint64_t events = quiet_.sent / quiet_.frame;
-    if (answered_ < events * answer_.size()) return false;
-    const std::uint64_t noise = options_.noise == "events" ? noisy_.sent : 0;
+    if (!quiet_->finished() || noise_sent_ < noise_due_) return false;
+    const std::uint64_t quiet = quiet_->events() * quiet_events_.frame();
+    const std::uint64_t noise = options_.noise == "events" ? noise_sent_ : 0;
     for (std::size_t i = 0; i < options_.listeners; ++i) {
-      if (subscribers_[i].quiet < events * quiet_events_.frame()) return false;
-      if (subscribers_[i].noise < noise) return false;
+      if (subscribers_[i].quiet < quiet || subscribers_[i].noise < noise) return false;
     }
     return true;
   }
@@ -230,56 +334,36 @@ class Load {
     }
   }
 
-  // One write of each source a turn, so that reading never waits for writing.
+  // One write a turn, so that reading never waits for writing.
   void Turn() {
-    if (!options_.noise.empty() && !stopped_) noisy_.due = NoiseDue();
-    const bool ready_to_send = CanSend(quiet_) || CanSend(noisy_);
+    if (!options_.noise.empty() && !stopped_) noise_due_ = NoiseDue();
+    const bool more_to_send = writable_ && noise_sent_ < noise_due_;
     const int longest = options_.noise_rate > 0 ? 1 : 10;  // ms
     const int ready = epoll_wait(epoll_, ready_.data(), static_cast<int>(ready_.size()),
-                                 ready_to_send ? 0 : longest);
+                                 more_to_send ? 0 : longest);
     for (int i = 0; i < ready; ++i) {
       const epoll_event& event = ready_[static_cast<std::size_t>(i)];
-      if (event.data.u64 == kQuiet) {
-        quiet_.writable = true;
-        if (!answer_.empty() && (event.events & EPOLLIN) != 0) ReadAnswers();
-      } else if (event.data.u64 == kNoisy) {
-        noisy_.writable = true;
-      } else if (event.data.u64 == kTicks) {
-        TakeTicks();
+      if (event.data.u64 == kNoisy) {
+        writable_ = true;
       } else {
         Receive(event.data.u64);
       }
     }
-    Push(quiet_);
-    Push(noisy_);
+    if (writable_ && noise_sent_ < noise_due_) {
+      const std::uint64_t sent =
+          noise_.Send(noisy_fd_, noise_sent_, noise_due_ - noise_sent_, MSG_DONTWAIT);
+      noise_sent_ += sent;
+      writable_ = sent > 0;
+    }
     if (Now() - heard_ > FromSeconds(bench::kPatience)) {
       throw std::runtime_error("nothing came for " + std::to_string(bench::kPatience) + " s");
     }
   }
 
-  void TakeTicks() {
-    std::uint64_t ticks = 0;
-    if (read(ticks_, &ticks, sizeof ticks) == sizeof ticks) quiet_.due += ticks * quiet_.frame;
-  }
-
   std::uint64_t NoiseDue() const {
     if (options_.noise_rate == 0) return kForever;
-    const double events = ToSeconds(Now() - start_) * options_.noise_rate;
-    return static_cast<std::uint64_t>(events) * noisy_.frame;
-  }
-
-  static bool CanSend(const Source& source) { return source.writable && source.sent < source.due; }
-
-  static void Push(Source& source) {
-    if (!CanSend(source)) return;
-    const std::size_t at = source.sent % source.text.size();
-    const std::size_t wanted =
-        std::min<std::uint64_t>(source.due - source.sent, source.text.size() - at);
-    const ssize_t sent =
-        send(source.fd, source.text.data() + at, wanted, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN) Checked(-1, "send");
-    if (sent > 0) source.sent += static_cast<std::uint64_t>(sent);
-    source.writable = sent == static_cast<ssize_t>(wanted);
+    const double events = ToSeconds(Now() - schedule_.start) * options_.noise_rate;
+    return static_cast<std::uint64_t>(events) * noise_.frame;
   }
 
   void Receive(std::size_t index) {
@@ -305,24 +389,7 @@ class Load {
       subscriber.left -= some;
       if (subscriber.left == 0 && subscriber.is_quiet) {
         ++delivered_;
-        Count(deliveries_, position / pattern.frame() - 1);
-      }
-    }
-  }
-
-  void ReadAnswers() {
-    for (;;) {
-      std::array<char, 4096> text;
-      const ssize_t got = recv(quiet_.fd, text.data(), text.size(), MSG_DONTWAIT);
-      if (got < 0 && errno == EAGAIN) return;
-      if (got <= 0) throw std::runtime_error("the server closed the producer's connection");
-      heard_ = Now();
-      for (const char c : std::string_view(text.data(), static_cast<std::size_t>(got))) {
-        if (c != answer_[answered_ % answer_.size()]) {
-          throw std::runtime_error("the server gave another answer than " + answer_);
-        }
-        ++answered_;
-        if (answered_ % answer_.size() == 0) Count(answers_, answered_ / answer_.size() - 1);
+        schedule_.Count(deliveries_, position / pattern.frame() - 1, heard_);
       }
     }
   }
@@ -330,7 +397,7 @@ class Load {
   Sample TakeSample() const {
     return {.time = Now(),
             .delivered = delivered_,
-            .noise = noisy_.sent,
+            .noise = noise_sent_,
             .server_cpu = Nanoseconds(server_clock_)};
   }
 
@@ -349,27 +416,25 @@ class Load {
   const Options& options_;
   const Pattern quiet_events_;
   const Pattern noisy_events_;
-  std::string answer_;  // to each request; empty: there are no requests
   clockid_t server_clock_ = 0;
   int epoll_ = -1;
-  int ticks_ = -1;
-  Source quiet_;
-  Source noisy_;
-  bool stopped_ = false;
+  int noisy_fd_ = -1;
   std::vector<Subscriber> subscribers_;
   std::vector<epoll_event> ready_{1024};
   std::vector<char> buffer_ = std::vector<char>(bench::kRun);
 
-  std::uint64_t start_ = 0;  // ns, as the next three
-  std::uint64_t opens_ = 0;  // from when on it counts
-  std::uint64_t interval_ = 0;
-  std::uint64_t heard_ = 0;      // when the server last sent something
-  std::uint64_t answered_ = 0;   // bytes
-  std::uint64_t delivered_ = 0;  // quiet events
+  Schedule schedule_;
+  std::optional<Quiet> quiet_;
+  Stream noise_;
+  bool writable_ = false;         // the noisy source's socket
+  bool stopped_ = false;          // nothing more is due
+  std::uint64_t noise_due_ = 0;   // bytes
+  std::uint64_t noise_sent_ = 0;  // bytes
+  std::uint64_t delivered_ = 0;   // quiet events
+  std::uint64_t heard_ = 0;       // when the server last sent something
   Sample window_begin_;
   Sample window_end_;
   bench::Histogram deliveries_;  // from due
-  bench::Histogram answers_;
 };
 
 Options ParseOptions(int argc, char** argv) {

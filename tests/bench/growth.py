@@ -16,6 +16,7 @@ import tempfile
 
 import checker
 import fairness
+import forger
 import growth_parts
 import growth_report
 import servers
@@ -64,7 +65,7 @@ def settings_of(arguments, folder):
         settings.tls_counts = [10]
         settings.idle = 90
         settings.runs = 1
-        settings.seconds = 0.2
+        settings.seconds = 0.1
         settings.check_all = True
     return settings
 
@@ -96,6 +97,7 @@ def main():
         }
         try:
             checker.check(settings.programs)
+            forger.check(settings.programs, settings.folder)
             for name in arguments.parts:
                 print(f"{name} …", file=sys.stderr, flush=True)
                 results[name] = PARTS[name](settings)
