@@ -258,12 +258,8 @@ class Load {
   void StartTicks() {
     interval_ = FromSeconds(1 / options_.rate);
     ticks_ = Checked(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create");
-    const auto ToTimespec = [](std::uint64_t time) {
-      return timespec{.tv_sec = static_cast<time_t>(time / 1'000'000'000),
-                      .tv_nsec = static_cast<long>(time % 1'000'000'000)};
-    };
-    const itimerspec every{.it_interval = ToTimespec(interval_),
-                           .it_value = ToTimespec(start_ + interval_)};
+    const itimerspec every{.it_interval = bench::ToTimespec(interval_),
+                           .it_value = bench::ToTimespec(start_ + interval_)};
     Checked(timerfd_settime(ticks_, TFD_TIMER_ABSTIME, &every, nullptr), "timerfd_settime");
     Watch(ticks_, EPOLLIN, kTicks);
   }
