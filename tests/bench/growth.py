@@ -19,6 +19,7 @@ import fairness
 import forger
 import growth_parts
 import growth_report
+import markdown
 import servers
 import tree
 
@@ -109,9 +110,10 @@ def main():
     (out / "growth.json").write_text(json.dumps(results, indent=1) + "\n")
     tables = growth_report.tables(results)
     print("\n\n".join(tables.values()))
-    growth_report.plot(results, out)
+    growth_report.plot(results, out / "growth", ("svg", "png"))
     if arguments.results:
-        growth_report.replace_tables(arguments.results, tables)
+        markdown.replace_tables(arguments.results, tables)
+        growth_report.plot(results, arguments.results.with_suffix(""), ("svg",))
     print(f"written: {out}/growth.json and plots")
 
 

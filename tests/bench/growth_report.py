@@ -1,61 +1,7 @@
 """The results of the growth benchmark as Markdown tables and as plots."""
 
-import re
-import subprocess
-
-from report import rate_name, size_name
-
-
-def markdown(cells, columns):
-    """A table of `cells`; columns are {header: function of a cell}. The first holds text, the others
-    figures. Padded, so that it can be read as it is."""
-    rows = [list(columns)]
-    for cell in cells:
-        first, *others = [value(cell) for value in columns.values()]
-        rows.append([first + (" *" if is_disturbed(cell) else ""), *others])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
-    lines = []
-    for row in rows:
-        padded = [row[0].ljust(widths[0])]
-        padded += [text.rjust(width) for text, width in zip(row[1:], widths[1:])]
-        lines.append("| " + " | ".join(padded) + " |")
-    rule = ["-" * (widths[0] + 2)] + ["-" * (width + 1) + ":" for width in widths[1:]]
-    lines.insert(1, "|" + "|".join(rule) + "|")
-    if any(map(is_disturbed, cells)):
-        lines += ["", "\\* Others used the machine."]
-    return "\n".join(lines)
-
-
-def is_disturbed(cell):
-    return cell.get("others_cpu_share", 0) > 0.1
-
-
-def time_name(microseconds):
-    if microseconds >= 1e6:
-        return f"{microseconds / 1e6:.2f} s"
-    return f"{microseconds / 1e3:.1f} ms" if microseconds >= 1e4 else f"{microseconds:.0f} µs"
-
-
-def cpu_name(nanoseconds):
-    if nanoseconds >= 1000:
-        return f"{nanoseconds / 1000:.2f} µs"
-    return f"{nanoseconds:.0f} ns" if nanoseconds >= 100 else f"{nanoseconds:.1f} ns"
-
-
-def subscribers(cell):
-    return f"{cell['subscribers']:,}"
-
-
-def time_of(key):
-    return lambda cell: time_name(cell[key])
-
-
-def cpu_of(key):
-    return lambda cell: cpu_name(cell[key])
-
-
-def rate_of(key):
-    return lambda cell: rate_name(cell[key]) if cell[key] else "-"
+from markdown import cpu_name, cpu_of, markdown, rate_of, subscribers, time_name, time_of
+from report import draw, size_name
 
 
 def delivery_table(cells):
@@ -154,52 +100,31 @@ def tables(results):
     return out
 
 
-def replace_tables(path, new):
-    """Puts each table between its lines `<!-- NAME -->` and `<!-- end -->`."""
-    text = path.read_text()
-    for name, table in new.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        text, found = re.subn(pattern, lambda match, table=table: f"{match[1]}\n{table}\n\n{match[2]}",
-                              text, flags=re.DOTALL)
-        if found != 1:
-            raise SystemExit(f"{path}: has {found} places for the table '{name}'")
-    path.write_text(text)
-
-
 PLOT = """
-set title "evrelay: server's CPU for one delivery"
-set logscale xy
-set xrange [0.8:25000]
-set xlabel "subscribers"
-set ylabel "ns"
-set grid
-set key outside right
+set title "CPU of a delivery at the server, ns"
 set style data linespoints
+set logscale y
+set xlabel "subscribers"
+set xrange [-0.2:*]
+set grid
+set key outside top center horizontal
 """
+CURVES = (("single", 1024, "1 KiB, one by one", "#ee6677"),
+          ("single", 64, "64 B, one by one", "#aa3377"),
+          ("delivery", 1024, "1 KiB, as fast as it goes", "#66ccee"),
+          ("delivery", 64, "64 B, as fast as it goes", "#4477aa"))
 
 
-def plot(results, folder):
-    """Writes growth.svg and .png. Without gnuplot: says so."""
-    lines = []
-    for part, what in (("single", "one by one"), ("delivery", "as fast as it goes")):
-        for size in (1024, 64):
-            points = [(cell["subscribers"], cell["cpu_ns"]) for cell in results.get(part, [])
-                      if cell["size"] == size]
-            if points:
-                lines.append((f"{size_name(size)}, {what}", points))
-    if not lines:
+def plot(results, stem, endings):
+    """Writes STEM.svg and so on."""
+    if "single" not in results or "delivery" not in results:
         return
-    data = "".join(
-        f"$data{number} <<END\n" + "".join(f"{x} {y:.6g}\n" for x, y in points) + "END\n"
-        for number, (_, points) in enumerate(lines))
-    curves = ", ".join(f'$data{number} title "{title}" pointtype 7'
-                       for number, (title, _) in enumerate(lines))
-    for ending, terminal in (("svg", "svg size 1000,560 background 'white'"),
-                             ("png", "pngcairo size 1000,560")):
-        script = (f"set encoding utf8\nset terminal {terminal}\n"
-                  f"set output '{folder}/growth.{ending}'\n{data}{PLOT}plot {curves}\n")
-        try:
-            subprocess.run(["gnuplot"], input=script, text=True, check=True)
-        except FileNotFoundError:
-            print("no plot: gnuplot is not installed")
-            return
+    costs = {(part, cell["size"], cell["subscribers"]): cell["cpu_ns"]
+             for part in ("single", "delivery") for cell in results[part]}
+    counts = sorted({cell["subscribers"] for cell in results["single"]})
+    rows = [(f"{count:,}", *(costs.get((part, size, count)) for part, size, *_ in CURVES))
+            for count in counts]
+    columns = ", ".join(
+        f"$data using 0:{number}:xtic(1) title \"{title}\" pointtype 7 linecolor rgb \"{colour}\""
+        for number, (*_, title, colour) in enumerate(CURVES, 2))
+    draw(stem, f"{PLOT}plot {columns}\n", rows, endings)

@@ -1,6 +1,6 @@
 """The results of the peers benchmark as Markdown tables and plots, and the targets."""
 
-from growth_report import cpu_name, markdown, replace_tables, time_of
+from markdown import cpu_name, markdown, replace_tables, time_of
 from parts import POINTS
 from report import cell_name, draw, rate_name, size_name, target, wanted_ratio
 
