@@ -6,11 +6,8 @@ Exit code 1: a run was wrong (an event lost, altered, out of order; a server tha
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import sys
 import tempfile
 
@@ -19,6 +16,7 @@ import fairness
 import forger
 import growth_parts
 import growth_report
+import machine
 import markdown
 import servers
 import tree
@@ -90,12 +88,8 @@ def main():
             if not program.exists():
                 sys.exit(f"{program}: not there; build first, with tests and TLS, or name the "
                          "build with --build")
-        results = {
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}",
-            "runs": settings.runs,
-            "seconds": settings.seconds,
-        }
+        results = machine.describe(settings.binary) | {
+            "runs": settings.runs, "seconds": settings.seconds}
         try:
             checker.check(settings.programs)
             forger.check(settings.programs, settings.folder)

@@ -89,8 +89,8 @@ def tree_table(cells):
 
 def tables(results):
     """{name: text}, of the parts that were run."""
-    out = {"machine": f"{results['machine']}; medians of {results['runs']} runs of "
-                      f"{results['seconds']:g} s, {results['time']}"}
+    out = {"machine": f"{results['time']}: {results['machine']}; evrelay {results['version']}. "
+                      f"Medians of {results['runs']} runs of {results['seconds']:g} s."}
     for name, table in (("delivery", delivery_table), ("single", single_table),
                         ("crowd", crowd_table), ("tls", tls_table), ("tree", tree_table)):
         if name in results:

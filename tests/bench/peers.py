@@ -9,20 +9,17 @@ was wrong. That a peer cannot be measured is a result.
 
 import argparse
 import dataclasses
-import datetime
 import json
-import os
 import pathlib
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 import bench
 import checker
+import machine
 import parts
 import peer_servers
 import peers_report
@@ -273,19 +270,9 @@ def settings_of(arguments, folder, peers):
 
 def describe(settings, missing):
     """The machine, and what was measured on it."""
-    cpu = [line.partition(":")[2].strip()
-           for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-           if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
-                            capture_output=True, text=True, check=False).stdout.strip()
-    version = subprocess.run([settings.binary, "--version"], capture_output=True, text=True,
-                             check=True).stdout.split()[-1]
-    return {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores of {cpu[0] if cpu else platform.machine()}, "
-                   f"{memory / 2**30:.1f} GiB, {platform.system()} {platform.release()}",
-        "versions": {"evrelay": f"{version} ({commit})" if commit else version} | {
+    facts = machine.describe(settings.binary)
+    return facts | {
+        "versions": {"evrelay": facts["version"]} | {
             name: peer.version() for name, peer in settings.peers.items()},
         "missing": missing,
         "runs": settings.runs,
