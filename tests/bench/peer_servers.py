@@ -18,6 +18,11 @@ from servers import PATIENCE, BenchError, Child, Server, free_port, is_listening
 UNPACKED = pathlib.Path(__file__).resolve().parents[2] / "build/peers"
 
 
+def short_window(size):
+    """For a server that treats each event alone: more would only be waited for at the end."""
+    return max(32 * 1024 - 1, 4 * (size + 16))
+
+
 class Peer(Server):
     """What the servers have in common. A subclass has a name, and writes the configuration."""
 
@@ -140,6 +145,10 @@ class Mosquitto(Peer):
     def producer(self):
         return self._folder / "mosquitto.sock"
 
+    @staticmethod
+    def window(size):
+        return short_window(size)
+
     def arguments(self):
         return ["-c", self._config]
 
@@ -195,8 +204,8 @@ event_route[evapi:message-received] { evapi_relay("$evapi(msg)"); }
 
     @staticmethod
     def window(size):
-        """What it reads at once, so that no read ends inside a header; more for large events."""
-        return max(32 * 1024 - 1, 4 * (size + 16))
+        """What it reads at once: so no read ends inside a header."""
+        return short_window(size)
 
     @staticmethod
     def _module_folder():
