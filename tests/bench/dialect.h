@@ -55,8 +55,8 @@ inline Dialect RequestsDialect(std::size_t size, std::size_t subscribers) {
           .reply = evrelay::netstring::EncodeList({"ok", std::to_string(subscribers)})};
 }
 
-// evapi greets nobody; servers.py lets an event route do it. It listens with a backlog of 4, and
-// reads up to 32,767 bytes at once: what ends inside a header there is lost.
+// evapi greets nobody; peer_servers.py lets an event route do it. It listens with a backlog of 4,
+// and reads up to 32,767 bytes at once: what ends inside a header there is lost.
 inline Dialect KamailioDialect(std::size_t size) {
   return {.sent = Netstring(size),
           .received = Netstring(size),

@@ -209,6 +209,8 @@ set style histogram clustered gap 1
 set style fill solid 0.8 border -1
 set boxwidth 0.9
 set logscale y
+set xtics rotate by -35
+set format y '10^{%T}'
 set grid ytics
 set key outside top center horizontal
 """
@@ -221,20 +223,19 @@ def plot(results, stem):
         if cells:
             names = measured(cells, key)
             bars(stem.with_name(f"{stem.name}-{'cpu' if key == 'cpu_ns' else 'deliveries'}"),
-                 title, "set xtics rotate by -35\nset format y '10^{%T}'\n", names,
+                 title, names,
                  [(cell_name(cell), *(cell[key].get(name) for name in names)) for cell in cells])
     cells = results.get("latency", [])
     if cells:
         names = measured(cells, "servers")
-        bars(stem.with_name(f"{stem.name}-latency"), "Latency of a delivery: p50 and p99, µs", "",
-             names,
+        bars(stem.with_name(f"{stem.name}-latency"), "Latency of a delivery: p50 and p99, µs", names,
              [(f"{cell['subscribers']} at {cell['rate']}/s, {point}",
                *(cell.get(f"{name}_{point}_us") for name in names))
               for cell in cells for point in ("p50", "p99")])
 
 
-def bars(stem, title, more, names, rows):
+def bars(stem, title, names, rows):
     columns = ", ".join(
         f"$data using {number}{':xtic(1)' if number == 2 else ''} title \"{NAMES[name]}\" "
         f"linecolor rgb \"{COLOURS[name]}\"" for number, name in enumerate(names, 2))
-    draw(stem, f"set title \"{title}\"\n{BARS}{more}plot {columns}\n", rows, ("svg",))
+    draw(stem, f"set title \"{title}\"\n{BARS}plot {columns}\n", rows, ("svg",))
