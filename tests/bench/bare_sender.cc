@@ -24,7 +24,7 @@ struct Subscriber {
 };
 
 void Run(std::size_t count, std::size_t size, std::size_t chunk) {
-  const bench::Pattern pattern(size, bench::Pattern::Form::kEvents);
+  const bench::Pattern pattern(size, bench::Netstring(size));
   bench::RaiseFileLimit();
   std::uint16_t port = 0;
   const int listening = bench::ListenTcp(port);

@@ -84,7 +84,7 @@ struct Sample {
 class Crowd {
  public:
   explicit Crowd(const Options& options)
-      : options_(options), events_(options.size, Pattern::Form::kEvents) {
+      : options_(options), events_(options.size, bench::Netstring(options.size)) {
     const int error = clock_getcpuclockid(options_.server, &server_clock_);
     if (error != 0) throw std::system_error(error, std::system_category(), "--server-pid");
     if (!options_.ca.empty()) context_ = ClientContext(options_.ca);

@@ -36,6 +36,7 @@
 #include <thread>
 #include <vector>
 
+#include "evrelay/netstring.h"
 #include "histogram.h"
 #include "pattern.h"
 #include "run.h"
@@ -206,8 +207,8 @@ class Load {
  public:
   explicit Load(const Options& options)
       : options_(options),
-        quiet_events_(kQuietSize, Pattern::Form::kEvents),
-        noisy_events_(noisy_size(), Pattern::Form::kEvents) {
+        quiet_events_(kQuietSize, bench::Netstring(kQuietSize)),
+        noisy_events_(noisy_size(), bench::Netstring(noisy_size())) {
     const int error = clock_getcpuclockid(options_.server, &server_clock_);
     if (error != 0) throw std::system_error(error, std::system_category(), "--server-pid");
     bench::RaiseFileLimit();

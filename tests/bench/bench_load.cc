@@ -36,6 +36,7 @@
 #include <vector>
 
 #include "dialect.h"
+#include "evrelay/netstring.h"
 #include "histogram.h"
 #include "pattern.h"
 #include "run.h"

@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "evrelay/netstring.h"
 #include "pattern.h"
 #include "run.h"
 #include "sockets.h"
@@ -38,7 +39,7 @@ constexpr std::size_t kSend = 32 * 1024 - 1;
 class Load {
  public:
   Load(std::uint16_t port, std::size_t subscribers, std::size_t size)
-      : messages_(size, Pattern::Form::kEvents), listener_(bench::ConnectTcp(port)) {
+      : messages_(size, bench::Netstring(size)), listener_(bench::ConnectTcp(port)) {
     epoll_ = Checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     const timeval patience{.tv_sec = bench::kPatience, .tv_usec = 0};
     Checked(setsockopt(listener_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience),

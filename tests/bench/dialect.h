@@ -40,8 +40,6 @@ struct Dialect {
   std::size_t whole_sends = 0;
 };
 
-inline Envelope Netstring(std::size_t size) { return {std::to_string(size) + ':', ","}; }
-
 inline Dialect EvrelayDialect(std::size_t size) {
   return {.sent = Netstring(size), .received = Netstring(size)};
 }

@@ -16,8 +16,6 @@
 #include <string_view>
 #include <vector>
 
-#include "evrelay/netstring.h"
-
 namespace bench {
 
 // Bytes that can be taken from any position at once: the largest send and the largest read.
@@ -29,12 +27,11 @@ struct Envelope {
   std::string trailer;
 };
 
+// A data frame of evrelay and of evapi.
+inline Envelope Netstring(std::size_t size) { return {std::to_string(size) + ':', ","}; }
+
 class Pattern {
  public:
-  enum class Form {
-    kEvents,  // data frames
-  };
-
   static constexpr std::size_t kSmallest = sizeof(std::uint64_t);
   static constexpr std::size_t kLargest = kRun / 2;
 
@@ -64,8 +61,6 @@ class Pattern {
     const std::size_t whole = text_.size();
     for (std::size_t i = 0; i < kRun; ++i) text_.push_back(text_[i % whole]);
   }
-
-  Pattern(std::size_t size, Form) : Pattern(size, Envelope{std::to_string(size) + ':', ","}) {}
 
   std::size_t frame() const { return frame_; }  // bytes of one frame
 
