@@ -429,17 +429,19 @@ void Daemon::EndReload(bool done, const std::vector<std::string>& lines) {
 
 void Daemon::OnReopen(int) noexcept { ReopenLogFile(); }
 
-void Daemon::OnNotify() noexcept try {
+void Daemon::OnNotify() noexcept {
   const auto watchdog = WatchdogInterval();
   notify_.Schedule(watchdog ? *watchdog / 2 : std::chrono::microseconds(kNotifyInterval));
-  // As long as one worker goes on, connections are served.
-  const bool alive = workers_.StuckWorkers().size() < workers_.workers();
-  NotifySystemd((alive ? "WATCHDOG=1\nSTATUS=" : "STATUS=all workers are stuck; ") +
-                std::to_string(hub_.live()) + " subscribers, " +
-                std::to_string(producers_.connections()) + " producers, " +
-                std::to_string(counters_.events.relayed) + " events relayed");
-} catch (const std::bad_alloc&) {
-  // systemd allows for one that is missed.
+  try {
+    // As long as one worker goes on, connections are served.
+    const bool alive = workers_.StuckWorkers().size() < workers_.workers();
+    NotifySystemd((alive ? "WATCHDOG=1\nSTATUS=" : "STATUS=all workers are stuck; ") +
+                  std::to_string(hub_.live()) + " subscribers, " +
+                  std::to_string(producers_.connections()) + " producers, " +
+                  std::to_string(counters_.events.relayed) + " events relayed");
+  } catch (const std::bad_alloc&) {
+    NotifySystemd("WATCHDOG=1");  // the loop turns, if it has no words for it
+  }
 }
 
 std::string Daemon::Status() {

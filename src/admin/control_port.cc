@@ -84,10 +84,16 @@ class ControlPort::Session {
   // 0: it waits for none.
   std::uint64_t awaited() const { return awaited_; }
 
-  // What it waits for has come about. Sent at once, as the relay may be about to end.
-  void EndWaiting(std::string answer) {
+  // What it waits for has come about: `answer` makes what it is told. Sent at once, as the relay
+  // may be about to end.
+  template <class Answer>
+  void EndWaiting(const Answer& answer) noexcept {
     awaited_ = 0;
-    answer_ = std::move(answer);
+    try {
+      answer_ = answer();
+    } catch (const std::bad_alloc&) {
+      last_ = true;
+    }
     // A connection that is broken is found so once more, in a turn of its own.
     if (!SendAnswer()) event_.Watch(IoEvent::kWrite);
   }
@@ -174,10 +180,12 @@ ControlPort::~ControlPort() = default;
 
 void ControlPort::OnReloaded(std::uint64_t number, bool done,
                              const std::vector<std::string>& lines) {
-  std::string text;
-  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
-  std::string answer = done ? Ok() : Error("reload-failed", text);
-  if (done && !text.empty()) answer = netstring::EncodeList({"ok", text});
+  const auto answer = [&] {
+    std::string text;
+    for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+    if (!done) return Error("reload-failed", text);
+    return text.empty() ? Ok() : netstring::EncodeList({"ok", text});
+  };
   for (const auto& session : sessions_) {
     if (session->awaited() == number) session->EndWaiting(answer);
   }
@@ -185,7 +193,7 @@ void ControlPort::OnReloaded(std::uint64_t number, bool done,
 
 void ControlPort::OnDrain() {
   for (const auto& session : sessions_) {
-    if (session->awaited() != 0) session->EndWaiting(Draining());
+    if (session->awaited() != 0) session->EndWaiting(Draining);
   }
 }
 

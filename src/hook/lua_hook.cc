@@ -96,8 +96,8 @@ class LuaHook final : public Hook {
   void CheckRoute(lua_State* lua);
 
   static void GiveBackClaims(const HookEvent& event, const Verdict& verdict);
-  void LogFailure(const HookEvent& event);
-  void FreeMemory();
+  void LogFailure(const HookEvent& event) noexcept;
+  void FreeMemory() noexcept;
 
   const HookConfig config_;
   const std::string event_callback_;
@@ -236,7 +236,7 @@ void LuaHook::GiveBackClaims(const HookEvent& event, const Verdict& verdict) {
 }
 
 // One line a second for each place of the script, of which so many are told apart.
-void LuaHook::LogFailure(const HookEvent& event) {
+void LuaHook::LogFailure(const HookEvent& event) noexcept try {
   std::string place = state_->place();
   if (failures_.size() >= kMaxPlaces && !failures_.contains(place)) place.clear();
   LogLimit& limit = failures_.try_emplace(std::move(place), 1).first->second;
@@ -245,10 +245,12 @@ void LuaHook::LogFailure(const HookEvent& event) {
   LogErrorLimited(limit, "hook", "{} of conidx {} ({}): {}",
                   kRoutes[static_cast<std::size_t>(event.kind)], event.connection.conidx,
                   Peer(event), LogText(what));
+} catch (const std::bad_alloc&) {
+  // There is no memory for the words; the failure is counted.
 }
 
 // After an allocation has been refused, whether the script has noticed or not.
-void LuaHook::FreeMemory() {
+void LuaHook::FreeMemory() noexcept try {
   lua_gc(state_->lua(), LUA_GCCOLLECT);
   if (state_->memory() <= state_->memory_limit() / 2) return;
   std::string error;
@@ -260,6 +262,8 @@ void LuaHook::FreeMemory() {
   } else {
     LogErrorLimited(reloads_, "hook", "{}", LogText(error));
   }
+} catch (const std::bad_alloc&) {
+  // The next refusal tries again.
 }
 
 }  // namespace

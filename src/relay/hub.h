@@ -187,6 +187,7 @@ class Hub {
   void Admit(Connection& connection) noexcept;
   void Refuse(Connection& connection, CloseReason reason) noexcept;
   void DropShare(Connection& connection) noexcept;
+  void SetTag(Connection& connection, std::string_view tag);
   void Execute(ConnectionId id, const Action& action);
   void CountCommand(const Command& command);
   void Resume(const action::Resume& resume);

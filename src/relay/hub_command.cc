@@ -87,6 +87,16 @@ void Hub::DropShare(Connection& connection) noexcept {
       connection.outbox_.SkipTo(log_, log_.end()).skipped;
 }
 
+void Hub::SetTag(Connection& connection, std::string_view tag) {
+  try {
+    tags_.Set(connection.id_.conidx, tag);
+  } catch (const std::bad_alloc&) {
+    // The worker knows it by the new tag already.
+    BeginClose(connection, CloseReason::kNoMemory);
+    throw;
+  }
+}
+
 void Hub::Execute(ConnectionId id, const Action& action) {
   auto& actions = counters_.hook.actions;
   // Null: it is gone, or its end has begun.
@@ -100,32 +110,32 @@ void Hub::Execute(ConnectionId id, const Action& action) {
   };
   std::visit(Overloaded{
                  [&](const action::Relay& relay) {
-                   ++actions.relay;
                    Relay(relay.evdata);
+                   ++actions.relay;
                  },
                  [&](const action::Multicast& multicast) {
-                   ++actions.multicast;
                    Multicast(multicast.evdata, multicast.etag);
+                   ++actions.multicast;
                  },
                  [&](const action::Unicast& unicast) {
-                   ++actions.unicast;
                    Unicast(unicast.evdata, unicast.etag);
+                   ++actions.unicast;
                  },
                  [&](const action::Resume& resume) {
                    ++actions.resume;
                    Resume(resume);
                  },
                  [&](const action::Reply& reply) {
-                   ++actions.reply;
                    if (Connection* connection = own()) Push(*connection, Encode(reply.evdata));
+                   ++actions.reply;
                  },
                  [&](const action::Close&) {
                    ++actions.close;
                    if (Connection* connection = own()) BeginClose(*connection, CloseReason::kHook);
                  },
                  [&](const action::SetTag& tag) {
+                   if (Connection* connection = own()) SetTag(*connection, tag.etag);
                    ++actions.set_tag;
-                   if (own() != nullptr) tags_.Set(id.conidx, tag.etag);
                  },
              },
              action);
