@@ -355,7 +355,7 @@ std::optional<std::uint64_t> Daemon::WantReload() {
   return reloads_ + 1;
 }
 
-void Daemon::BeginReload() {
+void Daemon::BeginReload() try {
   reload_wanted_ = false;
   ++reloads_;
   NotifySystemd("RELOADING=1");
@@ -386,6 +386,9 @@ void Daemon::BeginReload() {
   } catch (const std::exception& error) {
     RefuseReload({std::string("cannot start a thread for the script: ") + error.what()});
   }
+} catch (const std::bad_alloc&) {
+  LogError(kLogger, "reload: out of memory; nothing has changed");
+  EndReload(false, {});
 }
 
 void Daemon::FinishReload(HookLoader::Result result) {
