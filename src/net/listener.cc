@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -205,8 +206,12 @@ void Listener::Rest(int error) {
   const auto now = Loop::Now();
   if (now < next_report_) return;
   next_report_ = now + kReportInterval;
-  LogWarn("net", "accept on {}: {}; trying again every {} ms", name_,
-          std::generic_category().message(error), kRest.count());
+  try {
+    LogWarn("net", "accept on {}: {}; trying again every {} ms", name_,
+            std::generic_category().message(error), kRest.count());
+  } catch (const std::bad_alloc&) {
+    // There is no memory for the words; it rests all the same.
+  }
 }
 
 void Listener::Resume() noexcept {

@@ -171,12 +171,16 @@ void Trust(SSL_CTX* context, const PemFile& ca, bool tell) {
   X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
 }
 
-int AcceptIfNamed(int verified, X509_STORE_CTX* store) {
+// No exception may pass through OpenSSL.
+int AcceptIfNamed(int verified, X509_STORE_CTX* store) noexcept try {
   if (verified != 1 || X509_STORE_CTX_get_error_depth(store) != 0 ||
       TlsSession::HasGoodName(X509_STORE_CTX_get_current_cert(store))) {
     return verified;
   }
   X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+  return 0;
+} catch (const std::bad_alloc&) {
+  X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
   return 0;
 }
 

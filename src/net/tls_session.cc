@@ -15,18 +15,19 @@
 namespace evrelay {
 namespace {
 
-// Nothing in it that may not be in a C string. None: it is no text.
+// Nothing in it that may not be in a C string. None: it is no text, or there is no memory for it.
 std::optional<std::string> Text(const ASN1_STRING* string) {
   unsigned char* utf8 = nullptr;
   const int size = ASN1_STRING_to_UTF8(&utf8, string);
   if (size < 0) return std::nullopt;
+  const auto free = [](unsigned char* bytes) { OPENSSL_free(bytes); };
+  const std::unique_ptr<unsigned char, decltype(free)> owned(utf8, free);
   std::string text(reinterpret_cast<const char*>(utf8), static_cast<std::size_t>(size));
-  OPENSSL_free(utf8);
   if (text.size() > TlsSession::kMaxName || text.find('\0') != text.npos) return std::nullopt;
   return text;
 }
 
-// Empty: it has none. None: it has one that is of no use.
+// Empty: it has none. None: it has one that is of no use, or there is no memory for it.
 std::optional<std::string> NameOf(const X509* certificate) {
   const X509_NAME* subject = X509_get_subject_name(certificate);
   const int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
@@ -35,10 +36,13 @@ std::optional<std::string> NameOf(const X509* certificate) {
         Text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
     if (!name || !name->empty()) return name;
   }
+  int critical = 0;
   const std::unique_ptr<GENERAL_NAMES, decltype(&GENERAL_NAMES_free)> names(
       static_cast<GENERAL_NAMES*>(
-          X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)),
+          X509_get_ext_d2i(certificate, NID_subject_alt_name, &critical, nullptr)),
       &GENERAL_NAMES_free);
+  const bool absent = critical == -1;
+  if (names == nullptr && !absent) return std::nullopt;
   for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
     if (name->type == GEN_DNS || name->type == GEN_EMAIL) return Text(name->d.ia5);
@@ -59,6 +63,8 @@ TlsFailure FailureOf(long verified) {
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:  // an issuer of the same name, but not the same
       return TlsFailure::kUnknownCa;
+    case X509_V_ERR_OUT_OF_MEM:  // it says nothing of the certificate
+      return TlsFailure::kClosed;
     default:
       return TlsFailure::kBadCertificate;
   }
@@ -89,9 +95,13 @@ TlsFailure FailureOf(unsigned long error) {
 struct TlsSession::Bio {
   static TlsSession& SessionOf(BIO* bio) { return *static_cast<TlsSession*>(BIO_get_data(bio)); }
 
-  static int Write(BIO* bio, const char* bytes, int size) noexcept {
+  // No exception may pass through OpenSSL.
+  static int Write(BIO* bio, const char* bytes, int size) noexcept try {
     SessionOf(bio).output_.append(bytes, static_cast<std::size_t>(size));
     return size;
+  } catch (const std::bad_alloc&) {
+    SessionOf(bio).starved_ = true;
+    return -1;
   }
 
   static int Read(BIO* bio, char* to, int room) noexcept {
@@ -124,10 +134,11 @@ struct TlsSession::Bio {
   }
 };
 
-TlsSession::TlsSession(ssl_ctx_st* context, Side side) : ssl_(SSL_new(context)) {
-  BIO* bio = ssl_ == nullptr ? nullptr : BIO_new(Bio::Method());
-  if (bio == nullptr) {
-    SSL_free(ssl_);
+TlsSession::TlsSession(ssl_ctx_st* context, Side side) {
+  BIO* bio = BIO_new(Bio::Method());
+  ssl_ = bio == nullptr ? nullptr : SSL_new(context);
+  if (ssl_ == nullptr) {
+    BIO_free(bio);
     throw std::bad_alloc();
   }
   BIO_set_data(bio, this);
@@ -150,12 +161,12 @@ bool TlsSession::Expect(const std::string& server) {
          SSL_set_tlsext_host_name(ssl_, server.c_str()) == 1;
 }
 
-TlsSession::Result TlsSession::Handshake() noexcept {
+TlsSession::Result TlsSession::Handshake() {
   ERR_clear_error();
   return After(SSL_do_handshake(ssl_));
 }
 
-TlsSession::Result TlsSession::Read(char* to, std::size_t room, std::size_t& bytes) noexcept {
+TlsSession::Result TlsSession::Read(char* to, std::size_t room, std::size_t& bytes) {
   while (true) {
     const std::size_t before = input_.size();
     ERR_clear_error();
@@ -170,18 +181,20 @@ TlsSession::Result TlsSession::Read(char* to, std::size_t room, std::size_t& byt
   }
 }
 
-bool TlsSession::Write(const char* plain, std::size_t size) noexcept {
+bool TlsSession::Write(const char* plain, std::size_t size) {
   ERR_clear_error();
   std::size_t written;
   return After(SSL_write_ex(ssl_, plain, size, &written)) == Result::kDone;
 }
 
-void TlsSession::End() noexcept {
+void TlsSession::End() {
   ERR_clear_error();
   SSL_shutdown(ssl_);
+  if (starved_) throw std::bad_alloc();
 }
 
-TlsSession::Result TlsSession::After(int result) noexcept {
+TlsSession::Result TlsSession::After(int result) {
+  if (starved_) throw std::bad_alloc();
   if (result > 0) return Result::kDone;
   switch (SSL_get_error(ssl_, result)) {
     case SSL_ERROR_WANT_READ:
@@ -194,8 +207,9 @@ TlsSession::Result TlsSession::After(int result) noexcept {
   }
 }
 
-void TlsSession::Fail() noexcept {
+void TlsSession::Fail() {
   const unsigned long error = ERR_peek_last_error();  // those before it say what led to it
+  if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE) throw std::bad_alloc();
   const long verified = SSL_get_verify_result(ssl_);
   const char* reason = ERR_reason_error_string(error);
   words_ = reason == nullptr ? "it has failed before" : reason;
@@ -209,7 +223,11 @@ void TlsSession::Fail() noexcept {
 
 std::string TlsSession::PeerName() const {
   const X509* certificate = SSL_get0_peer_certificate(ssl_);
-  return certificate == nullptr ? "" : NameOf(certificate).value_or("");
+  if (certificate == nullptr) return "";
+  std::optional<std::string> name = NameOf(certificate);
+  // A server's peer has HasGoodName. It must not pass for one without a certificate.
+  if (!name && SSL_is_server(ssl_) == 1) throw std::bad_alloc();
+  return std::move(name).value_or("");
 }
 
 bool TlsSession::HasGoodName(const x509_st* certificate) { return NameOf(certificate).has_value(); }

@@ -4,7 +4,8 @@
 //
 // Memory: a session that is idle holds no buffers of records. The handshake's are bounded: a
 // certificate chain has kMaxChain bytes at most. What our answers amount to is for the owner to
-// bound, as it sees output().
+// bound, as it sees output(). Where there is none, calls throw std::bad_alloc, and the session is
+// of no more use.
 // Thread safety: none.
 
 #ifndef EVRELAY_NET_TLS_SESSION_H_
@@ -64,16 +65,16 @@ class TlsSession {
     kEnd,         // the peer has ended its side
     kFailed,      // for good; failure() and words() say why, output() may have it for the peer
   };
-  Result Handshake() noexcept;
+  Result Handshake();
 
   // kDone: `bytes` of plaintext, at least 1 and at most `room`, have been written to `to`.
-  Result Read(char* to, std::size_t room, std::size_t& bytes) noexcept;
+  Result Read(char* to, std::size_t room, std::size_t& bytes);
 
   // At most kMaxRecord bytes of plaintext. False: it has failed.
-  bool Write(const char* plain, std::size_t size) noexcept;
+  bool Write(const char* plain, std::size_t size);
 
   // Tells the peer that no more will come.
-  void End() noexcept;
+  void End();
 
   TlsFailure failure() const { return failure_; }
   const std::string& words() const { return words_; }
@@ -81,19 +82,21 @@ class TlsSession {
   // The common name in the peer's certificate, else its first DNS or e-mail alternative name, as
   // UTF-8; empty: none of these, or no certificate.
   std::string PeerName() const;
-  // False: PeerName of this certificate would be longer than kMaxName, has a NUL or is no text.
+  // False: PeerName of this certificate would be longer than kMaxName, has a NUL or is no text; or
+  // there was no memory to tell.
   static bool HasGoodName(const x509_st* certificate);
 
  private:
   struct Bio;
 
-  Result After(int result) noexcept;
-  void Fail() noexcept;
+  Result After(int result);
+  void Fail();
 
   ssl_st* ssl_;
   std::string_view input_;
   int others_ = 0;  // records other than data since Feed
   std::string output_;
+  bool starved_ = false;  // output_ lacks something that there was no memory for
   TlsFailure failure_ = TlsFailure::kProtocol;
   std::string words_;
 };

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cerrno>
 #include <cstring>
+#include <new>
 #include <system_error>
 
 namespace evrelay {
@@ -50,7 +52,7 @@ class Run {
 
 }  // namespace
 
-TlsTransport::Handshaken SessionTransport::Handshake() noexcept {
+TlsTransport::Handshaken SessionTransport::Handshake() noexcept try {
   std::array<char, kHandshakeRead> received;
   if (!handshaken_ && session_.output().empty()) {
     const Received raw = ReceivePlain(received.data(), received.size());
@@ -85,9 +87,11 @@ TlsTransport::Handshaken SessionTransport::Handshake() noexcept {
   }
   const bool waits = !session_.output().empty();
   return {handshaken_ && !waits ? Progress::kDone : Progress::kMore, waits};
+} catch (const std::bad_alloc&) {
+  return {Progress::kFailed, false, TlsFailure::kClosed, "no memory"};  // short: allocates nothing
 }
 
-Transport::Received SessionTransport::Receive(char* to, std::size_t room) noexcept {
+Transport::Received SessionTransport::Receive(char* to, std::size_t room) noexcept try {
   if (holds_input()) {
     const Received held = Decrypt(to, room);
     if (held.status != Status::kAgain) return held;
@@ -98,9 +102,12 @@ Transport::Received SessionTransport::Receive(char* to, std::size_t room) noexce
   if (raw.status != Status::kSome) return raw;
   session_.Feed({ciphertext.data(), raw.bytes});
   return Decrypt(to, room);
+} catch (const std::bad_alloc&) {
+  session_.Feed({});
+  return {Status::kBroken, 0, ENOMEM};
 }
 
-Transport::Received SessionTransport::Decrypt(char* to, std::size_t room) noexcept {
+Transport::Received SessionTransport::Decrypt(char* to, std::size_t room) {
   using Result = TlsSession::Result;
   std::size_t bytes = 0;
   while (over_ == Result::kWantsInput) {
@@ -123,7 +130,7 @@ Transport::Received SessionTransport::Decrypt(char* to, std::size_t room) noexce
   return {over_ == Result::kFailed ? Status::kBroken : Status::kAgain};
 }
 
-Transport::Sent SessionTransport::Send(const iovec* pieces, std::size_t count) noexcept {
+Transport::Sent SessionTransport::Send(const iovec* pieces, std::size_t count) noexcept try {
   Sent sent;
   if (!Flush(sent)) return sent;
   Run plain(pieces, count);
@@ -149,17 +156,21 @@ Transport::Sent SessionTransport::Send(const iovec* pieces, std::size_t count) n
     }
   }
   return sent;
+} catch (const std::bad_alloc&) {
+  return {.broken = true, .error = ENOMEM};
 }
 
-Transport::Ended SessionTransport::EndSending() noexcept {
+Transport::Ended SessionTransport::EndSending() noexcept try {
   if (!ending_) session_.End();
   ending_ = true;
   if (Sent sent; !Flush(sent)) return sent.broken ? Ended::kBroken : Ended::kAgain;
   return shutdown(fd(), SHUT_WR) == 0 ? Ended::kDone : Ended::kBroken;
+} catch (const std::bad_alloc&) {
+  return Ended::kBroken;
 }
 
 // False: some is left, or the connection is broken.
-bool SessionTransport::Flush(Sent& sent) noexcept {
+bool SessionTransport::Flush(Sent& sent) {
   std::string& output = session_.output();
   if (output.empty()) return true;
   const iovec piece{output.data(), output.size()};

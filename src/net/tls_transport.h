@@ -45,8 +45,8 @@ class SessionTransport final : public TlsTransport {
   std::string trouble() const override { return session_.words(); }
 
  private:
-  Received Decrypt(char* to, std::size_t room) noexcept;
-  bool Flush(Sent& sent) noexcept;
+  Received Decrypt(char* to, std::size_t room);
+  bool Flush(Sent& sent);
 
   TlsSession session_;
   std::string early_;  // ciphertext that came with the end of the handshake
