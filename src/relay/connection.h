@@ -50,6 +50,7 @@ class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
     kBlocked,  // the kernel takes no more; the connection tells the hub when it does (OnWritable)
     kBroken,   // the connection has ended
     kDead,     // likewise: its peer does not answer
+    kStarved,  // likewise: there was no memory for what is due
   };
   struct Sent {
     SendResult result;

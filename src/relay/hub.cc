@@ -123,6 +123,9 @@ void Hub::Deliver(Connection& connection) {
     case Connection::SendResult::kDead:
       OnGone(connection, CloseReason::kDeadPeer);
       return;
+    case Connection::SendResult::kStarved:
+      OnGone(connection, CloseReason::kNoMemory);
+      return;
   }
 }
 

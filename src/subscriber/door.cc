@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "logging/log.h"
+#include "subscriber/for_log.h"
 
 namespace evrelay {
 
@@ -22,7 +23,7 @@ void Door::OnAccept(UniqueFd fd, const SocketAddress& peer) noexcept {
   ++counters_.subscribers.refused[RefuseReason::kNotAllowed];
   static LogLimit limit;
   LogWarnLimited(limit, "subscriber", "{} is turned away: {} does not allow its address",
-                 peer.ToString(), name());
+                 ForLog(peer), name());
 }
 
 void Door::OnAcceptShed() noexcept { ++counters_.subscribers.refused[RefuseReason::kNoFiles]; }

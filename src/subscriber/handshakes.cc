@@ -4,6 +4,7 @@
 
 #include "event/io_event.h"
 #include "logging/log.h"
+#include "subscriber/for_log.h"
 
 namespace evrelay {
 
@@ -81,7 +82,7 @@ void Handshakes::Fail(Handshake& handshake, TlsFailure failure, std::string_view
   ++counters_.tls.failed[failure];
   static LogLimit limit;
   LogWarnLimited(limit, "subscriber", "{} is turned away: TLS handshake, {}: {}",
-                 handshake.peer.ToString(), Name(failure), OneLine(words));
+                 ForLog(handshake.peer), Name(failure), ForLog(words));
   Delete(handshake);
 }
 

@@ -12,6 +12,7 @@
 
 #include "logging/log.h"
 #include "net/dead_peer.h"
+#include "subscriber/for_log.h"
 
 namespace evrelay {
 
@@ -36,7 +37,14 @@ CloseReason ReasonOf(netstring::Error error) {
 }
 
 CloseReason ReasonOf(const Transport::Received& broken) {
+  if (broken.error == ENOMEM) return CloseReason::kNoMemory;
   return IsDeadPeerError(broken.error) ? CloseReason::kDeadPeer : CloseReason::kReset;
+}
+
+Connection::SendResult ResultOf(const Transport::Sent& broken) {
+  if (broken.error == ENOMEM) return Connection::SendResult::kStarved;
+  return IsDeadPeerError(broken.error) ? Connection::SendResult::kDead
+                                       : Connection::SendResult::kBroken;
 }
 
 }  // namespace
@@ -77,9 +85,7 @@ Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
     if (due != 0) {
       ++context_.counters.loop.sends;
       const Transport::Sent sent = transport_->Send(pieces.data(), count);
-      if (sent.broken) {
-        return {IsDeadPeerError(sent.error) ? SendResult::kDead : SendResult::kBroken, total};
-      }
+      if (sent.broken) return {ResultOf(sent), total};
       bytes = sent.bytes;
       total += sent.moved;
     }
@@ -169,13 +175,7 @@ bool Subscriber::Delivered() const noexcept {
 
 bool Subscriber::Unreachable() const noexcept { return IsDeadPeer(event_.fd(), kAckTime); }
 
-std::string Subscriber::Peer() const noexcept {
-  try {
-    return peer_.ToString();
-  } catch (const std::bad_alloc&) {
-    return {};
-  }
-}
+std::string Subscriber::Peer() const noexcept { return ForLog(peer_); }
 
 void Subscriber::Reset() noexcept {
   const linger now{.l_onoff = 1, .l_linger = 0};

@@ -9,6 +9,7 @@
 #include "logging/log.h"
 #include "net/address.h"
 #include "net/socket.h"
+#include "subscriber/for_log.h"
 
 namespace evrelay {
 
@@ -175,14 +176,14 @@ void SubscriberPort::OnArrival(const Door& door, UniqueFd fd, const SocketAddres
     static LogLimit limit;
     LogWarnLimited(limit, kLogger,
                    "{} is turned away: its address has max_clients_per_ip ({}) places",
-                   peer.ToString(), context_.config.max_clients_per_ip);
+                   ForLog(peer), context_.config.max_clients_per_ip);
     return;
   }
   if (context_.hub.places() + handshakes_.size() >= context_.config.max_clients) {
     ++context_.counters.subscribers.refused[RefuseReason::kFull];
     static LogLimit limit;
     LogWarnLimited(limit, kLogger, "{} is turned away: all {} places of max_clients are taken",
-                   peer.ToString(), context_.config.max_clients);
+                   ForLog(peer), context_.config.max_clients);
     return;
   }
   if (context_.config.accept_rate != 0) {
