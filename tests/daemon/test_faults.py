@@ -11,6 +11,7 @@ EVRELAY_TEST_SEED repeats the choice of a short form's faults.
 import collections
 import contextlib
 import errno
+import json
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import time
 import unittest
 
 import faults
+import tls
 import wire
 from relay import MIB, SCALE, Peer, Producer, Relay, RelayCase, StartFailed, Subscriber, Timeout, pump
 
@@ -425,6 +427,109 @@ class Memory(FaultCase):
         self.assertIn(code, (1, 2, 255, -signal.SIGABRT), relay.log)
         self.assertRegex(relay.log, self.MESSAGE)
         return True
+
+
+class MemoryAtTheDoor(FaultCase):
+    """An allocation fails for those who come from afar, whose addresses are long, and by TLS."""
+
+    AFAR = "127.100.100.100"
+    NAME = "desk-whose-name-is-a-long-one"
+
+    def test_bar_13_one_with_tls_is_given_up_alone(self):
+        """RELIABILITY bar 13: and whatever fails, nobody passes for one without a certificate."""
+        relay = self.start_with_tls()
+        context = tls.context(tls.client(self.NAME))
+        for kind, step in (("new", 1), ("malloc", 5)):
+            n, failed, seen = 0, True, collections.Counter()
+            while failed:
+                n += self.rng.randint(1, max(1, int(step / SCALE)))
+                try:
+                    failed, name = self.visit(relay, context, (kind, errno.ENOMEM, n))
+                    self.assertIn(name, (None, self.NAME))
+                    self.settle(relay)
+                except (AssertionError, OSError) as broken:
+                    raise AssertionError(f"{kind} {n}: {broken}") from broken
+                seen[name] += 1
+            print(f"# {kind}: {dict(seen)}")
+            self.assertGreater(seen[None], 0)
+
+    def test_bar_13_who_is_turned_away_is_counted_once(self):
+        """RELIABILITY bar 13: there may be no memory to write the address."""
+        relay = self.start_with_board(
+            faults.MEMORY,
+            bind_addr=[{"addr": "127.0.0.1:0", "allow": ["127.0.0.1/32"]}, "127.0.0.2:0"],
+            max_clients_per_ip=1,
+        )
+        relay.subscriber(relay.addresses[1], source=self.AFAR)
+        for address, reason in zip(relay.addresses, ("not-allowed", "per-ip")):
+            before = sum(relay.status()["subscribers"]["refused"].values())
+            n = 0
+            while True:
+                n += 1
+                self.board.arm("new", errno.ENOMEM, n)
+                away = Subscriber(address, source=self.AFAR)
+                away.expect_end(None)
+                away.close()
+                failed = self.board.failed("new")
+                self.board.disarm()
+                refused = relay.status()["subscribers"]["refused"]
+                self.assertEqual(refused[reason], n)
+                self.assertEqual(sum(refused.values()) - before, n)
+                if not failed:
+                    break
+            self.assertGreater(n, 1)
+
+    def test_bar_13_a_listener_rests_without_memory(self):
+        """RELIABILITY bar 13: descriptors are used up, and there are no words to say so."""
+        relay = self.start_with_board(faults.CALLS, faults.MEMORY)
+        self.board.arm("new", errno.ENOMEM, 1, faults.EVER)
+        self.board.arm("accept4", errno.EMFILE, 1)
+        shed = Subscriber(relay.address)
+        shed.expect_end(None)
+        shed.close()
+        pump([], lambda: self.board.failed("new"), what="words are missing")
+        self.board.disarm()
+        late = Subscriber(relay.address)  # comes in when the rest is over
+        late.send(wire.data(b"tag late"))
+        late.expect(b"tagged")
+        late.close()
+
+    def start_with_tls(self):
+        """Whose second listener has TLS. It has no script, as verdicts cannot be given up."""
+        own, ca = tls.server(), tls.authority("ca")
+        listener = {"cert": own.cert, "key": own.key, "client_ca": ca.cert}
+        try:
+            relay = self.start(
+                env=self.board.environment(faults.MEMORY),
+                bind_addr=["127.0.0.1:0", {"addr": "127.0.0.2:0", "tls": listener}],
+            )
+        except StartFailed as failed:
+            if "built without TLS" in failed.log:
+                self.skipTest("built without TLS")
+            raise
+        self.witness = relay.subscriber()
+        return relay
+
+    def visit(self, relay, context, fault):
+        """One comes by TLS, gets an event and leaves, while this fails. Returns whether it did, and
+        what the relay calls the visitor; None: it is not there any more."""
+        self.rounds += 1
+        self.board.arm(*fault)
+        visitor = Subscriber(relay.addresses[1], over=context)
+        producer = Producer(relay.producer_path)
+        with contextlib.closing(visitor), contextlib.closing(producer):
+            visitor.pump(lambda: visitor.ended or not visitor.shaking)
+            # When the first has been answered, the relay has heard the last of the handshake.
+            for count, event in enumerate((b"first", b"event" * 1000), 1):
+                producer.send(wire.list_frame("relay", event))
+                producer.pump(lambda: producer.ended or len(producer.answers) == count)
+            visitor.pump(lambda: visitor.ended or producer.ended or event in visitor.events)
+            failed = self.board.failed(fault[0])
+            self.board.disarm()
+            own = "%s:%d" % visitor.sock.getsockname()
+            clients = json.loads(relay.control("clients")[1])["clients"]
+            names = [client["peer_name"] for client in clients if client["address"] == own]
+        return failed, names[0] if names else None
 
 
 class StartAndStop(FaultCase):
