@@ -23,8 +23,9 @@ import tree
 
 COUNTS = (1, 10, 100, 1000, 10000, 19000)
 PARTS = {"delivery": growth_parts.delivery, "single": growth_parts.single,
-         "crowd": growth_parts.crowd, "tls": growth_parts.over_tls,
-         "fairness": fairness.fairness, "tree": tree.tree}
+         "batching": growth_parts.batching, "crowd": growth_parts.crowd,
+         "tls": growth_parts.over_tls, "fairness": fairness.fairness,
+         "tree": tree.tree}
 PROGRAMS = ("bench-load", "bench-crowd", "bench-fair", "bare-sender", "bare-relay")
 
 
@@ -57,10 +58,11 @@ def parse_arguments():
 def settings_of(arguments, folder):
     settings = growth_parts.Settings(
         programs=arguments.build / "tests/bench", binary=arguments.build / "src/evrelay",
-        folder=pathlib.Path(folder), counts=list(COUNTS), tls_counts=[10, 100], idle=9990,
-        runs=arguments.runs, seconds=arguments.seconds, check_all=False)
+        folder=pathlib.Path(folder), counts=list(COUNTS), batching=1000, tls_counts=[10, 100],
+        idle=9990, runs=arguments.runs, seconds=arguments.seconds, check_all=False)
     if arguments.smoke:
         settings.counts = [1, 50]
+        settings.batching = 50
         settings.tls_counts = [10]
         settings.idle = 90
         settings.runs = 1

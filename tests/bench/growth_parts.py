@@ -41,7 +41,8 @@ class Settings:
     binary: pathlib.Path    # evrelay
     folder: pathlib.Path    # for sockets and configuration
     counts: list            # of subscribers
-    tls_counts: list        # the same, in the part `tls`
+    batching: int           # subscribers in the part `batching`
+    tls_counts: list        # and in the part `tls`
     idle: int               # members of the fairness part that are sent nothing
     runs: int
     seconds: float
@@ -148,6 +149,23 @@ def single(settings):
                 "others_cpu_share": most_disturbed(results), "runs": results,
             } | latencies(results))
     return cells
+
+
+def batching(settings):
+    """From single events to many that share a send."""
+    size, count = 64, settings.batching
+
+    def relay(rate):
+        return settings.run(settings.evrelay(count), count, size=size, rate=rate)
+
+    results = alternate(settings.runs, {rate: lambda rate=rate: relay(rate)
+                                        for rate in (10, 100, 1000, 10000)})
+    return [{
+        "size": size, "subscribers": count, "rate": rate,
+        "cpu_ns": cpu_per_million(runs) * 1e3,
+        "cpu_share": statistics.median(run["server_cpu_s"] / run["seconds"] for run in runs),
+        "others_cpu_share": most_disturbed({rate: runs}), "runs": runs,
+    } | latencies({"event": runs}) for rate, runs in results.items()]
 
 
 def crowd(settings):

@@ -1,7 +1,7 @@
 """The results of the growth benchmark as Markdown tables and as plots."""
 
 from markdown import cpu_name, cpu_of, markdown, rate_of, subscribers, time_name, time_of
-from report import draw, size_name
+from report import draw, rate_name, size_name
 
 
 def delivery_table(cells):
@@ -30,6 +30,19 @@ def single_table(cells):
         "bare relay: CPU": cpu_of("bare_cpu_ns"),
         "its p50": time_of("bare_p50_us"),
         "its p99": time_of("bare_p99_us"),
+    })
+
+
+def batching_table(cells):
+    return markdown(cells, {
+        "event": lambda cell: size_name(cell["size"]),
+        "subscribers": subscribers,
+        "events/s": lambda cell: f"{cell['rate']:,}",
+        "deliveries/s": lambda cell: rate_name(cell["rate"] * cell["subscribers"]),
+        "CPU of a delivery": cpu_of("cpu_ns"),
+        "of a core": lambda cell: f"{cell['cpu_share']:.0%}",
+        "p50": time_of("event_p50_us"),
+        "p99": time_of("event_p99_us"),
     })
 
 
@@ -87,12 +100,15 @@ def tree_table(cells):
     })
 
 
+TABLES = {"delivery": delivery_table, "single": single_table, "batching": batching_table,
+          "crowd": crowd_table, "tls": tls_table, "tree": tree_table}
+
+
 def tables(results):
     """{name: text}, of the parts that were run."""
     out = {"machine": f"{results['time']}: {results['machine']}; evrelay {results['version']}. "
                       f"Medians of {results['runs']} runs of {results['seconds']:g} s."}
-    for name, table in (("delivery", delivery_table), ("single", single_table),
-                        ("crowd", crowd_table), ("tls", tls_table), ("tree", tree_table)):
+    for name, table in TABLES.items():
         if name in results:
             out[name] = table(results[name])
     if "fairness" in results:
