@@ -69,8 +69,14 @@ bool Subscriber::AnnounceNew() {
 }
 
 bool Subscriber::AnnounceClosed(CloseReason reason) noexcept {
-  if (announced_) context_.workers.ConnectionClosed(origin(), reason);
-  return announced_;
+  if (!announced_) return false;
+  try {
+    context_.workers.ConnectionClosed(origin(), reason);
+  } catch (const std::bad_alloc&) {
+    ++context_.counters.hook.failed[HookOutcome::kMemory];
+    return false;
+  }
+  return true;
 }
 
 Connection::Sent Subscriber::Send(BroadcastLog& log) noexcept {
