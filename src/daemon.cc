@@ -195,9 +195,15 @@ int Serve(const ServeOptions& options) {
     return Fail(kExitConfig, error.what());
   }
   std::signal(SIGPIPE, SIG_IGN);
-  int exit_code = kExitFailed;
   try {
     SetUpLogging(loaded.config.log);
+  } catch (const std::system_error& error) {  // no thread
+    return Fail(kExitFailed, error.what());
+  } catch (const std::runtime_error& error) {
+    return Fail(kExitConfig, error.what());
+  }
+  int exit_code = kExitFailed;
+  try {
     Daemon daemon(options, std::move(loaded.config), std::move(hooks.hooks), std::move(activated));
     exit_code = daemon.Run();
     if (!daemon.StopThreads()) {
