@@ -459,7 +459,7 @@ class Failing(AsyncCase):
         self.assertEqual(self.relay.status()["hook"]["failed"]["timeout"], 1)
 
     def test_and_a_full_verdict(self):
-        self.start_one()
+        self.start_one(hook={"timeout": "5s"})
         self.relay.reload(
             lua="""
             event_route["evapi:message-received"] = function(evapi)

@@ -520,13 +520,14 @@ class Failures(ContainmentCase):
 class Verdicts(ContainmentCase):
     def test_at_most_1024_actions(self):
         relay = self.start(
+            hook={"timeout": "5s"},
             lua="""
             event_route["evapi:message-received"] = function(evapi)
               for n = 1, 1024 do assert(evapi.reply(tostring(n))) end
               assert(not evapi.reply("never") and not evapi.relay("never"))
               assert(not evapi.close() and not evapi.set_tag("never"))
             end
-            """
+            """,
         )
         subscriber = relay.subscriber()
         for _ in range(2):
@@ -569,6 +570,7 @@ class Verdicts(ContainmentCase):
     def test_a_large_verdict_is_applied_in_one_piece(self):
         """No event of a producer comes between its actions."""
         relay = self.start(
+            hook={"timeout": "5s"},
             lua="""
             event_route["evapi:message-received"] = function(evapi)
               for n = 1, 1000 do evapi.relay(evapi.msg .. " " .. n) end

@@ -840,11 +840,14 @@ class SubCommand(TlsCase):
         self.assertEqual((done.returncode, done.stdout), (0, "new desk-1\n"), done.stderr)
 
     def test_much_at_once(self):
-        relay = self.start_tls(lua="""
+        relay = self.start_tls(
+            hook={"timeout": "5s"},
+            lua="""
             event_route["evapi:message-received"] = function(evapi)
               for n = 1, 200 do evapi.reply(n .. (" "):rep(10000)) end
             end
-            """)
+            """,
+        )
         ca = tls.authority("ca").cert
         done = self.sub(relay, "--tls", "--ca", ca, "--send", "go", count=200)
         self.assertEqual(done.returncode, 0, done.stderr)
