@@ -19,8 +19,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (loaded.errors.empty()) {
     const evrelay::Config& config = loaded.config;
-    for (const std::string& address : config.bind_addr) {
-      EVRELAY_CHECK(evrelay::BindAddressError(address).empty());
+    for (const evrelay::ListenConfig& listen : config.bind_addr) {
+      EVRELAY_CHECK(evrelay::BindAddressError(listen.addr).empty());
+      for (const evrelay::Network& network : listen.allow) {
+        EVRELAY_CHECK(network.bits <= (network.ipv6 ? 128 : 32));
+      }
+      EVRELAY_CHECK(!listen.tls || !(listen.tls->cert.empty() || listen.tls->key.empty()));
     }
     EVRELAY_CHECK(!config.bind_addr.empty());
     EVRELAY_CHECK(config.max_clients >= 1 && config.max_message >= 1 && config.max_event >= 1);
