@@ -146,7 +146,7 @@ void AppendOk(std::string& out) { out += "5:2:ok,]"; }
 void AppendOk(std::string& out, std::uint64_t subscribers) {
   std::string payload = "2:ok,";
   netstring::Append(payload, Digits(subscribers));
-  out += netstring::Encode(payload, netstring::Type::kList);
+  netstring::Append(out, payload, netstring::Type::kList);
 }
 
 void AppendError(std::string& out, ErrorCode code, std::string_view text) {
