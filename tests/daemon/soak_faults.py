@@ -22,8 +22,8 @@ import unittest
 
 import tls
 import wire
-from test_cuts import fall_silent
 from relay import KIB, MIB, Producer, RelayCase, Subscriber, pump
+from vanish import vanish
 
 MINUTES = 2.0
 LISTENERS = 50  # read all the time; what they get is counted, not looked at
@@ -350,7 +350,7 @@ class SoakFaults(RelayCase):
 
     def fall_silent(self):
         if peer := self.anyone():
-            fall_silent(peer.sock)
+            vanish(peer.sock)
             self.others.remove(peer)
             self.silent.append(peer)  # its end of the connection stays open for a while
             if len(self.silent) > 20:

@@ -9,23 +9,20 @@ books balance.
 The seed is printed; EVRELAY_TEST_SEED repeats the operations.
 """
 
-import ctypes
 import os
 import random
 import re
-import socket
-import struct
 import time
 import unittest
 
 import wire
 from relay import KIB, RelayCase, pump, scaled
+from vanish import vanish
 
 PRODUCERS = 4
 SUBSCRIBERS = 10
 MAX_LAG = 512 * KIB
 STEPS = 12_000  # of each policy, in the long form
-SO_ATTACH_FILTER = 26
 # By a producer, or by a subscriber through the script; what comes of babble looks otherwise.
 NUMBERED = re.compile(rb"(?:m )?(\d+) (\d+) ")
 
@@ -34,14 +31,6 @@ event_route["evapi:message-received"] = function(evapi)
   if evapi.msg == "tag" then evapi.set_tag("t") else evapi.relay("m " .. evapi.msg) end
 end
 """
-
-
-def fall_silent(sock):
-    """From now on nothing that is sent to this socket arrives: a filter of one instruction, which
-    keeps 0 bytes of each packet."""
-    code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
-    program = struct.pack("HL", 1, ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 class Cuts:
@@ -175,7 +164,7 @@ class Cuts:
     def fall_silent(self):
         if self.subscribers:
             subscriber = self.rng.choice(self.subscribers)
-            fall_silent(subscriber.sock)
+            vanish(subscriber.sock)
             self.leave(subscriber)
             self.relay.peers.append(subscriber)  # its end of the connection stays open
 

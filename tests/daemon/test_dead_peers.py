@@ -11,26 +11,13 @@ import datetime
 import errno
 import os
 import socket
-import struct
 import time
 import unittest
 
 from relay import KIB, SCALE, RelayCase, pump
+from vanish import come_back, vanish
 
-SO_ATTACH_FILTER = 26
-SO_DETACH_FILTER = 27
 SYS_PIDFD_GETFD = 438
-
-
-def vanish(peer):
-    """What comes for this peer is lost from now on."""
-    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # ret 0
-    program = struct.pack("HL", 1, ctypes.addressof(keep_nothing))
-    peer.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-
-
-def come_back(peer):
-    peer.sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, struct.pack("i", 0))
 
 
 def end_of(relay, peer):
@@ -73,13 +60,13 @@ class DeadPeers(RelayCase):
         away, there = relay.subscribers(2)
         pump([away], lambda: not away.shaking)
         producer = relay.producer()
-        vanish(away)
+        vanish(away.sock)
         producer.relay(b"one", b"two")
         there.expect(b"one", b"two")
         began = time.monotonic()
         relay.wait_status(lambda s: time.monotonic() > began + 1, "a moment")
         self.assertEqual(away.events, [])
-        come_back(away)
+        come_back(away.sock)
         producer.relay(b"three")
         away.expect(b"one", b"two", b"three")
         self.assertEqual(relay.status()["subscribers"]["live"], 2)
@@ -101,7 +88,7 @@ class DeadPeers(RelayCase):
                 self.assertEqual(sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT), 0)
                 for option in times:
                     sock.setsockopt(socket.SOL_TCP, option, 1)
-        vanish(gone)
+        vanish(gone.sock)
         there.expect(b"closed dead-peer")
         status = relay.status()
         self.assertEqual(status["subscribers"]["closed"]["dead-peer"], 1)
@@ -145,7 +132,7 @@ class DeadPeers(RelayCase):
 
         since = time.time()
         for peer in (idle, in_flight, away, window_gone):
-            vanish(peer)
+            vanish(peer.sock)
         began = time.monotonic()
 
         def second_by_second(seconds):
@@ -157,7 +144,7 @@ class DeadPeers(RelayCase):
                 )
 
         second_by_second(10)
-        come_back(away)
+        come_back(away.sock)
         second_by_second(36)
         for name, who, owner in (
             ("idle", idle, quiet),

