@@ -23,6 +23,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
@@ -68,7 +69,6 @@ struct Options {
   bool messages = false;     // each event as a message of the first subscriber, for a hook to relay
   std::size_t talk = 0;      // messages the first subscriber sends when the run begins
   bool check_all = false;    // compare every byte, not just each frame's ends
-  double patience = bench::kPatience;  // seconds
   bool hold = false;
   bool storm = false;
   std::vector<pid_t> servers;  // whose processor time is told
@@ -276,7 +276,7 @@ class Load {
     }
     if (window_end_.time == 0) {
       if (now < closes_) {
-        if (now - heard_ > FromSeconds(options_.patience)) Stuck();
+        if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
         return false;
       }
       window_end_ = TakeSample(now);
@@ -287,7 +287,7 @@ class Load {
         answered_ == sent_ / sent_form_.frame() * dialect_.reply.size()) {
       return true;
     }
-    if (now - heard_ > FromSeconds(options_.patience)) Stuck();
+    if (now - heard_ > FromSeconds(bench::kPatience)) Stuck();
     return false;
   }
 
@@ -385,7 +385,7 @@ class Load {
     const bool right = options_.check_all || ++reads_ % 16 == 0
                            ? events_.SameBytes(subscriber.position, buffer_.data(), size)
                            : events_.SameFrames(subscriber.position, buffer_.data(), size);
-    if (!right) Fault(index, "bytes that were not sent, or not in this place");
+    if (!right) FaultyBytes(index, size);
     const std::uint64_t before = subscriber.position;
     subscriber.position += size;
     received_ += size;
@@ -430,6 +430,19 @@ class Load {
       }
       if (got == 0 || errno != EAGAIN) ++stalled_closed_;
     }
+  }
+
+  // Tells the first bytes that are wrong.
+  [[noreturn]] void FaultyBytes(std::size_t index, std::size_t size) const {
+    const char* expected = events_.At(subscribers_[index].position);
+    const auto wrong = std::mismatch(buffer_.begin(), buffer_.begin() + static_cast<int>(size),
+                                     expected, expected + size)
+                           .first;
+    std::string bytes(wrong, std::min(wrong + 32, buffer_.begin() + static_cast<int>(size)));
+    for (char& byte : bytes) {
+      if (byte < ' ' || byte > '~') byte = '.';
+    }
+    Fault(index, "bytes that were not sent, or not in this place: " + bytes);
   }
 
   [[noreturn]] void Fault(std::size_t index, const std::string& what) const {
@@ -487,7 +500,6 @@ Options ParseOptions(int argc, char** argv) {
     kMessages,
     kTalk,
     kCheckAll,
-    kPatience,
     kHold,
     kStorm,
     kServer
@@ -507,7 +519,6 @@ Options ParseOptions(int argc, char** argv) {
       {"messages", no_argument, nullptr, kMessages},
       {"talk", required_argument, nullptr, kTalk},
       {"check-all", no_argument, nullptr, kCheckAll},
-      {"patience", required_argument, nullptr, kPatience},
       {"hold", no_argument, nullptr, kHold},
       {"storm", no_argument, nullptr, kStorm},
       {"server-pid", required_argument, nullptr, kServer},
@@ -557,9 +568,6 @@ Options ParseOptions(int argc, char** argv) {
         break;
       case kCheckAll:
         options.check_all = true;
-        break;
-      case kPatience:
-        options.patience = std::stod(optarg);
         break;
       case kHold:
         options.hold = true;

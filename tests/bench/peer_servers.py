@@ -31,12 +31,12 @@ class Peer(Server):
     stop_signal = signal.SIGTERM
     greets = True
 
-    def __init__(self, folder, clients=15000, own_limits=False):
-        """`clients`: how many may be connected. With `own_limits` a subscriber that does not read
-        is treated as the server does by default, otherwise everything is kept for it."""
+    def __init__(self, folder, clients=15000, tuned=True):
+        """`clients`: how many may be connected. Not `tuned`, it has the bounds that it has by
+        default; otherwise as much as possible is kept for a subscriber that does not read."""
         self._folder = folder
         self._clients = clients
-        self._own_limits = own_limits
+        self._tuned = tuned
         self._config = folder / f"{self.package}.conf"
 
     @classmethod
@@ -45,8 +45,7 @@ class Peer(Server):
         installed = os.environ.get("PATH", "") + ":/usr/sbin"
         return shutil.which(cls.program, path=f"{UNPACKED}/usr/bin:{UNPACKED}/usr/sbin:{installed}")
 
-    @classmethod
-    def environment(cls):
+    def environment(self):
         """With the libraries that were unpacked too."""
         libraries = ":".join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu*")))
         return os.environ | {"LD_LIBRARY_PATH": libraries}
@@ -104,11 +103,15 @@ class Nats(Peer):
     def producer(self):
         return self.port
 
+    def environment(self):
+        # The memory of garbage may grow to nine times what is in use, instead of twice.
+        return super().environment() | ({"GOGC": "800"} if self._tuned else {})
+
     def arguments(self):
         return ["-c", self._config]
 
     def configuration(self):
-        limits = "" if self._own_limits else "max_pending: 1GB\nwrite_deadline: \"60s\"\n"
+        limits = "max_pending: 1GB\nwrite_deadline: \"60s\"\n" if self._tuned else ""
         return (f"listen: 127.0.0.1:{self.port}\n"
                 f"max_connections: {self._clients}\n"
                 "log_file: /dev/null\n" + limits)
@@ -126,14 +129,13 @@ class Redis(Peer):
         return [self._config]
 
     def configuration(self):
-        limits = "" if self._own_limits else "client-output-buffer-limit pubsub 0 0 0\n"
-        return (f"bind 127.0.0.1\nport {self.port}\n"
+        limits = "client-output-buffer-limit pubsub 0 0 0\n" if self._tuned else ""
+        return (f"bind 127.0.0.1\nprotected-mode no\nport {self.port}\n"
                 f"unixsocket {self.producer}\n"
                 f"dir {self._folder}\n"
                 f"maxclients {self._clients}\n"
                 "tcp-backlog 4096\n"
                 'save ""\nappendonly no\n'
-                "latency-tracking no\nslowlog-log-slower-than -1\n"
                 "logfile /dev/null\n" + limits)
 
 
@@ -153,7 +155,7 @@ class Mosquitto(Peer):
         return ["-c", self._config]
 
     def configuration(self):
-        limits = "" if self._own_limits else "max_queued_messages 0\n"
+        limits = "max_queued_messages 0\n" if self._tuned else ""
         self.producer.unlink(missing_ok=True)
         # As root it would become another user, who cannot use this folder.
         return (f"user root\n"
@@ -188,8 +190,8 @@ event_route[evapi:message-received] { evapi_relay("$evapi(msg)"); }
     package = program = "kamailio"
     options = {"dialect": "kamailio", "messages": True}
 
-    def __init__(self, folder, clients=100, own_limits=False, routes=RELAY_ROUTES):
-        super().__init__(folder, clients, own_limits)
+    def __init__(self, folder, clients=100, tuned=True, routes=RELAY_ROUTES):
+        super().__init__(folder, clients, tuned)
         self._routes = routes
 
     @classmethod

@@ -123,10 +123,8 @@ def stalled(settings):
     subscribers, size = 50, 1024
 
     def run(server, count, window):
-        # Kamailio waits for it. Whoever else is silent for that long has failed too.
         result = settings.run(server, subscribers, size=size, window=window, stalled=count,
-                              seconds=settings.seconds * 4, read_stalled=count > 0,
-                              patience=settings.seconds * 5)
+                              seconds=settings.seconds * 4, read_stalled=count > 0)
         result["rate_each"] = result["rate"] / (subscribers - count)
         return result
 
@@ -135,7 +133,7 @@ def stalled(settings):
         return run(server, count, settings.window)
 
     def peer(name, count):
-        return run(settings.peer(name, subscribers, own_limits=True), count,
+        return run(settings.peer(name, subscribers, tuned=False), count,
                    settings.window_of(name, size))
 
     variants = {("evrelay", policy, count): lambda policy=policy, count=count: relay(policy, count)
@@ -186,7 +184,8 @@ def connections(settings):
                         "bytes_each": (server.child.memory("VmRSS") - before) / count}
 
     variants = {"evrelay": lambda: storm(lambda _clients: settings.evrelay())}
-    variants |= {name: lambda name=name: storm(lambda clients: settings.peer(name, clients))
+    variants |= {name: lambda name=name: storm(
+        lambda clients: settings.peer(name, clients, tuned=False))
                  for name in settings.peers}
     results, failed = alternate(settings.runs, variants, settings.peers)
     return {"connections": count, "failed": failed, "runs": results, "rows": [
