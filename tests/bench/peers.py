@@ -36,6 +36,7 @@ class Settings(parts.Settings):
     peers: dict       # {name: class}, of those that are here
     window: int       # bytes the producer may be ahead of the slowest subscriber
     connections: int  # that come in a storm
+    stalled_seconds: float
 
     def peer(self, name, clients, **options):
         return self.peers[name](self.folder, clients + 10, **options)
@@ -124,7 +125,7 @@ def stalled(settings):
 
     def run(server, count, window):
         result = settings.run(server, subscribers, size=size, window=window, stalled=count,
-                              seconds=settings.seconds * 4, read_stalled=count > 0)
+                              seconds=settings.stalled_seconds, read_stalled=count > 0)
         result["rate_each"] = result["rate"] / (subscribers - count)
         return result
 
@@ -242,6 +243,8 @@ def parse_arguments():
                         help="also replace the tables in FILE, as tests/bench/RESULTS.md, and the "
                              "plots beside it")
     arguments = parser.parse_args()
+    if arguments.results and arguments.parts is not None:
+        parser.error("--results is for all parts")
     if arguments.parts is None:
         arguments.parts = list(PEER_PARTS if arguments.smoke else PARTS)
     return arguments
@@ -255,13 +258,15 @@ def settings_of(arguments, folder, peers):
         folder=pathlib.Path(folder), cells=arguments.cells, latency=bench.LATENCY,
         hook_latency=bench.HOOK_LATENCY, runs=arguments.runs, seconds=arguments.seconds,
         idle_connections=0, idle_subscribers=1000, check_all=False, peers=peers,
-        window=arguments.window * 2**20, connections=min(10000, files - 200))
+        window=arguments.window * 2**20, connections=min(10000, files - 200),
+        stalled_seconds=arguments.seconds * 4)
     if arguments.smoke:
         settings.cells = [(64, 10)]
         settings.latency = settings.hook_latency = ((10, 1000),)
         settings.runs = 1
         settings.seconds = 0.15
         settings.connections = 200
+        settings.stalled_seconds = 0.05  # before the stalled one holds up anybody
         settings.idle_subscribers = 50
         settings.check_all = True
     return settings
