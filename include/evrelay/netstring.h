@@ -12,6 +12,7 @@
 #ifndef EVRELAY_NETSTRING_H_
 #define EVRELAY_NETSTRING_H_
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -141,11 +142,16 @@ inline Decoded Decode(std::string_view input, const Limits& limits) noexcept {
   return out;
 }
 
-// Appends the frame for `payload` to `out`. SIZE is written without leading zeros.
+// Appends the frame for `payload`, which is no part of it, to `out`. SIZE is written without leading
+// zeros. When there is no memory for it, `out` is as it was.
 inline void Append(std::string& out, std::string_view payload, Type type = Type::kData) {
   char head[24];  // the digits of any size_t, and the colon
   char* end = std::to_chars(head, head + sizeof head - 1, payload.size()).ptr;
   *end++ = ':';
+  const std::size_t size = static_cast<std::size_t>(end - head) + payload.size() + 1;
+  if (out.capacity() - out.size() < size) {
+    out.reserve(std::max(out.size() + size, 2 * out.capacity()));
+  }
   out.append(head, static_cast<std::size_t>(end - head));
   out.append(payload);
   out.push_back(static_cast<char>(type));

@@ -418,6 +418,26 @@ class Memory(FaultCase):
         self.assertGreater(status["producers"]["closed"]["no-memory"], 3)
         relay.check_balance(status)
 
+    def test_bar_13_there_is_no_memory_for_an_answer(self):
+        """RELIABILITY bar 13: the producer is closed, having heard whole answers only."""
+        relay = self.start_with_witness(faults.MEMORY)
+        n = closed = 0
+        while True:
+            n += 1
+            producer = relay.producer()
+            producer.ping()
+            self.board.arm("new", errno.ENOMEM, n)
+            producer.send(wire.list_frame("relay", b"event") * 99)
+            producer.pump(lambda p=producer: p.ended or len(p.answers) == 99)
+            self.board.disarm()
+            self.assertEqual(producer.answers, [[b"ok", b"1"]] * len(producer.answers))
+            closed += producer.ended is not None
+            producer.close()
+            if not self.board.failed("new"):
+                break
+        self.assertGreater(closed, 0)
+        self.witness.pump(lambda: relay.status()["deliveries"]["queued"] == 0)
+
     def has_died(self, relay):
         """It has ended, in one of the ways that are allowed to it, and said why."""
         try:

@@ -1,6 +1,7 @@
 // include/evrelay/netstring.h: one frame at a time, and lists.
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -237,4 +238,11 @@ TEST_CASE("netstring: a list is a sequence of plain netstrings", "[netstring]") 
     REQUIRE(DecodeList(payload, items));
     CHECK(items.size() == 10000);
   }
+}
+
+TEST_CASE("netstring: what cannot be appended leaves nothing behind", "[netstring]") {
+  std::string out = "before";
+  const std::string_view huge("", out.max_size());
+  CHECK_THROWS_AS(Append(out, huge), std::length_error);
+  CHECK(out == "before");
 }
