@@ -118,6 +118,34 @@ Request RequestParser::Parse(std::string_view payload, std::size_t max_event) {
   return request;
 }
 
+AlikeFrames FindRelayRun(std::string_view chunk, std::size_t max_event) {
+  constexpr std::string_view kVerb = "5:relay,";
+  const netstring::Limits list{
+      .list = static_cast<std::int64_t>(max_event) + static_cast<std::int64_t>(kListOverhead)};
+  if (chunk.empty() || chunk.front() == '0' || netstring::IsSpace(chunk.front())) return {};
+  const netstring::Decoded request = netstring::Decode(chunk, list);
+  if (request.status != netstring::Status::kFrame || !request.payload.starts_with(kVerb)) return {};
+
+  const std::string_view wire = request.payload.substr(kVerb.size());
+  if (wire.empty() || netstring::IsSpace(wire.front())) return {};
+  const netstring::Decoded event =
+      netstring::Decode(wire, {.data = static_cast<std::int64_t>(max_event)});
+  if (event.status != netstring::Status::kFrame || !event.canonical || event.payload.empty() ||
+      event.consumed != wire.size()) {
+    return {};
+  }
+
+  const std::size_t stride = request.consumed;
+  const auto head = chunk.substr(0, stride - 2 - event.payload.size());
+  AlikeFrames run{.first = wire, .payload_bytes = event.payload.size(), .stride = stride};
+  do {
+    ++run.count;
+    chunk.remove_prefix(stride);
+  } while (chunk.size() >= stride && chunk.starts_with(head) &&
+           chunk.substr(stride - 2, 2) == ",]");
+  return run;
+}
+
 std::string FillPlaceholders(std::string_view evdata, SuspendedId request) {
   constexpr std::string_view kIndex = "$T(id_index)";
   constexpr std::string_view kLabel = "$T(id_label)";

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "codec/frame.h"
 #include "evrelay/ids.h"
 #include "metrics/reasons.h"
 
@@ -43,6 +44,12 @@ class RequestParser {
  private:
   std::vector<std::string_view> items_;  // kept for its capacity
 };
+
+// The events of the `relay` requests that `chunk` begins with, as far as they are in canonical form
+// and alike in size: their stride is the size of a request. Of none, what comes first is something
+// else, or not whole, and left to FrameReader and Parse. Producers that send requests as fast as
+// they can send many of these: each costs a comparison.
+AlikeFrames FindRelayRun(std::string_view chunk, std::size_t max_event);
 
 // `evdata` with the request's numbers in the places of $T(id_index) and $T(id_label). Never longer
 // than it was.

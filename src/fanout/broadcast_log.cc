@@ -63,6 +63,21 @@ void BroadcastLog::AppendRun(std::string_view wire, std::uint32_t frames) {
   end_.ordinal += frames;
 }
 
+void BroadcastLog::AppendRun(const AlikeFrames& run) {
+  assert(format_ == Format::kNetstring);
+  Reserve(run.count * run.first.size());
+  for (std::uint32_t number = 0; number < run.count; ++number) {
+    const std::string_view wire = run.wire(number);
+    if (back_ != nullptr && Segment::kSize - back_->used > wire.size()) {
+      StartFrame();
+      Write(wire);
+      ++end_.ordinal;
+    } else {
+      AppendRun(wire, 1);
+    }
+  }
+}
+
 void BroadcastLog::AppendEvent(std::string_view payload) {
   Reserve(payload.size() + netstring::kMaxOverhead);
   StartFrame();

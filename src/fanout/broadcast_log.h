@@ -64,6 +64,8 @@ class BroadcastLog {
 
   // `wire` holds `frames` whole netstrings in canonical form. kNetstring only.
   void AppendRun(std::string_view wire, std::uint32_t frames);
+  // kNetstring only.
+  void AppendRun(const AlikeFrames& run);
   // One event; encoded as the format says.
   void AppendEvent(std::string_view payload);
 

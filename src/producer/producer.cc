@@ -161,6 +161,7 @@ void Producer::OnChunk(std::string_view chunk) {
       rest_ = chunk;
       return;
     }
+    if (OnRelayRun(chunk)) continue;
     const FrameReader::Item item = reader_.NextRun(chunk, limits);
     switch (item.kind) {
       case FrameReader::Kind::kMore:
@@ -190,6 +191,24 @@ bool Producer::MayRelay(std::uint64_t events) {
   AnswerError(ErrorCode::kForbidden, "producer.allow denies relay to this peer");
   BeginClose(CloseReason::kForbidden);
   return false;
+}
+
+bool Producer::OnRelayRun(std::string_view& chunk) {
+  if (reader_.begun() || port_.draining_ || !permissions_.Allows(Verb::kRelay)) return false;
+  AlikeFrames run = FindRelayRun(chunk, port_.config_.max_event);
+  if (run.count == 0) return false;
+  std::string answer;
+  AppendOk(answer, port_.hub_.live());
+  // As many as until their answers pause it.
+  const std::size_t most = (kPauseAnswers - unsent()) / answer.size() + 1;
+  run.count = static_cast<std::uint32_t>(std::min<std::size_t>(run.count, most));
+  answers_.reserve(answers_.size() + run.count * answer.size());
+  port_.hub_.Relay(run);
+  for (std::uint32_t i = 0; i < run.count; ++i) answers_ += answer;
+  port_.counters_.requests.accepted[Verb::kRelay] += run.count;
+  port_.answering_.PushBack(*this);
+  chunk.remove_prefix(run.count * run.stride);
+  return true;
 }
 
 void Producer::OnRequest(std::string_view payload) {

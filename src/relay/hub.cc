@@ -50,6 +50,18 @@ std::size_t Hub::Relay(std::string_view payload) {
   return live();
 }
 
+std::size_t Hub::Relay(const AlikeFrames& run) {
+  if (!config_.netstring_format) {
+    for (std::uint32_t number = 0; number < run.count; ++number) Relay(run.payload(number));
+    return live();
+  }
+  log_.AppendRun(run);
+  counters_.events.relayed += run.count;
+  counters_.events.bytes += run.count * run.payload_bytes;
+  counters_.deliveries.due += run.count * live();
+  return live();
+}
+
 std::size_t Hub::Multicast(std::string_view payload, std::string_view tag) {
   const TagIndex::Members* members = tags_.Find(tag);
   if (members == nullptr) return 0;

@@ -1,5 +1,5 @@
 // RequestParser on any payload of a list frame, the event that is made of it, and the answers that
-// go back.
+// go back; FindRelayRun on anything that is read.
 
 #include <algorithm>
 #include <chrono>
@@ -127,6 +127,21 @@ void CheckBad(const Request& request) {
                 items[2] == request.error_text);
 }
 
+// A run is what FrameReader and Parse would have made of the same bytes.
+void CheckRelayRun(std::string_view chunk) {
+  const evrelay::AlikeFrames run = evrelay::FindRelayRun(chunk, kMaxEvent);
+  for (std::uint32_t number = 0; number < run.count; ++number) {
+    const std::string_view frame = chunk.substr(number * run.stride, run.stride);
+    const Decoded list = Decode(frame, Limits{.data = Limits::kNotAccepted, .list = 1 << 20});
+    EVRELAY_CHECK(list.status == Status::kFrame && list.consumed == run.stride);
+    RequestParser parser;
+    const Request request = parser.Parse(list.payload, kMaxEvent);
+    EVRELAY_CHECK(request.ok() && request.verb == Verb::kRelay);
+    EVRELAY_CHECK(run.payload(number) == request.evdata && Inside(request.evdata, frame));
+    EVRELAY_CHECK(run.wire(number) == Encode(request.evdata));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -144,6 +159,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   CheckAnswers(payload, {static_cast<std::uint32_t>(size), ~static_cast<std::uint32_t>(size)});
+
+  CheckRelayRun(payload);
+  // The same bytes as an event, several times.
+  std::string requests;
+  for (int i = 0; i < 3; ++i) requests += EncodeList({"relay", payload});
+  CheckRelayRun(requests);
+  const std::uint32_t alike = payload.empty() || payload.size() > kMaxEvent ? 0 : 3;
+  EVRELAY_CHECK(evrelay::FindRelayRun(requests, kMaxEvent).count == alike);
 
   // What came before leaves no trace.
   const Request next = parser.Parse("11:async_relay,1:x,", kMaxEvent);

@@ -142,7 +142,15 @@ TEST_CASE("relaying: all forms of an event, cut anywhere, from two producers") {
       // Its name appears at the start of its events only, so that raw ones can be told apart.
       std::string event(1 + random() % most(), static_cast<char>('a' + random() % 26));
       event[0] = name;
-      switch (random() % 6) {
+      switch (random() % 7) {
+        case 6:
+          for (std::size_t more = random() % 20; more != 0; --more) {
+            source.wire += EncodeList({"relay", event});
+            source.events.push_back(event);
+            event.back() = static_cast<char>('a' + more);
+            event[0] = name;
+          }
+          [[fallthrough]];
         case 0:
           source.wire += EncodeList({"relay", event});
           break;

@@ -23,8 +23,10 @@ using evrelay::AppendExpired;
 using evrelay::AppendOk;
 using evrelay::AppendResumed;
 using evrelay::AppendSuspended;
+using evrelay::AlikeFrames;
 using evrelay::ErrorCode;
 using evrelay::FillPlaceholders;
+using evrelay::FindRelayRun;
 using evrelay::Request;
 using evrelay::RequestParser;
 using evrelay::SuspendedId;
@@ -350,5 +352,53 @@ TEST_CASE("placeholders: the event never becomes longer", "[request]") {
     for (std::size_t k = random() % 8; k > 0; --k) event += pieces[random() % pieces.size()];
     CAPTURE(event);
     CHECK(FillPlaceholders(event, {UINT32_MAX, UINT32_MAX}).size() <= event.size());
+  }
+}
+
+TEST_CASE("request: relay requests of one size are found together", "[request]") {
+  struct Row {
+    std::string chunk;
+    std::uint32_t count;
+  };
+  const std::string one = EncodeList({"relay", "one"});
+  const std::string two = EncodeList({"relay", "two"});
+  const std::vector<Row> rows{
+      {one, 1},
+      {one + two, 2},
+      {one + two + one.substr(0, one.size() - 1), 2},
+      {one + two + EncodeList({"relay", "four"}), 2},
+      {one + two + EncodeList({"ping"}), 2},
+      {one + two + "3:abc,", 2},
+      {one + " " + two, 1},
+      {one + "14:5:relay,3:two,,", 1},
+      {one + "14:5:relay,3:two;]", 1},
+      {one + "14:5:relax,3:two,]", 1},
+      {EncodeList({"relay", "0123456789abcdef"}), 1},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.chunk);
+    const AlikeFrames run = FindRelayRun(row.chunk, kMaxEvent);
+    REQUIRE(run.count == row.count);
+    CHECK(run.payload_bytes == run.payload(0).size());
+    CHECK(run.wire(0) == evrelay::netstring::Encode(run.payload(0)));
+    CHECK(run.wire(0).data() == row.chunk.data() + run.stride - 1 - run.wire(0).size());
+    if (run.count == 2) {
+      CHECK(run.payload(1) == "two");
+      CHECK(run.wire(1) == "3:two,");
+    }
+  }
+}
+
+TEST_CASE("request: whatever is not plainly a relay request is none of a run", "[request]") {
+  for (const std::string& chunk :
+       {""s, "1"s, "14:5:relay,3:one,"s, "3:abc,"s, " "s + EncodeList({"relay", "one"}),
+        "014:5:relay,3:one,]"s, "15:5:relay,03:one,]"s, "15:5:relay, 3:one,]"s,
+        "15:5:relay,3:one, ]"s, "15:05:relay,3:one,]"s, "11:5:relay,0:,]"s, "8:5:relay,]"s,
+        "13:5:relay,3:one]"s, "14:5:relay,3:one]]"s, "14:5:relay,3:one,,"s, "0:]"s,
+        EncodeList({"relay", "one", "two"}), EncodeList({"async_relay", "one"}),
+        EncodeList({"multicast", "one", "tag"}), EncodeList({"ping"}),
+        EncodeList({"relay", "0123456789abcdefg"})}) {
+    CAPTURE(chunk);
+    CHECK(FindRelayRun(chunk, kMaxEvent).count == 0);
   }
 }

@@ -152,6 +152,39 @@ TEST_CASE("broadcast log: what stands in its room moves to the front") {
   CHECK((ReadAll(log, cursor) == "7:overlap,2:ok," || ReadAll(log, cursor) == "overlapok"));
 }
 
+TEST_CASE("broadcast log: frames that stand apart in its room move to the front") {
+  BroadcastLog log(Format::kNetstring);
+  const Cursor cursor;
+  const std::string wire = "<<2:ab,><<2:cd,><<2:ef,>";
+  const std::span<char> room = log.Room(100);
+  std::copy(wire.begin(), wire.end(), room.begin());
+  log.AppendRun({.first = {room.data() + 2, 5}, .payload_bytes = 2, .stride = 8, .count = 3});
+  log.AppendRun("2:gh,", 1);
+  CHECK(ReadAll(log, cursor) == "2:ab,2:cd,2:ef,2:gh,");
+  CHECK(log.end() == Boundary{20, 4});
+}
+
+TEST_CASE("broadcast log: frames that stand apart, where a segment ends") {
+  // Of ten frames of 5 bytes, whichever one is cut, wherever it is; or none.
+  const auto left = GENERATE(range(std::size_t{1}, std::size_t{53}));
+  CAPTURE(left);
+  Recorded events(Format::kNetstring);
+  const Cursor cursor;
+  events.FillAllBut(left);
+  std::string wire;
+  for (char name = 'a'; name < 'k'; ++name) {
+    wire += "<2:" + std::string(2, name) + ",";
+    events.starts.push_back(events.bytes.size());
+    events.bytes += "2:" + std::string(2, name) + ",";
+  }
+  events.log.AppendRun(
+      {.first = std::string_view(wire).substr(1, 5), .payload_bytes = 2, .stride = 6, .count = 10});
+  events.Event("after");
+  CHECK((ReadAll(events.log, cursor) == events.bytes));
+  CHECK(events.log.end().ordinal == 12);
+  events.CheckBoundaries(kSize - left - 5, events.bytes.size());
+}
+
 TEST_CASE("broadcast log: room that the last segment has not begins the next one") {
   Recorded events(GENERATE(Format::kNetstring, Format::kRaw));
   BroadcastLog& log = events.log;
