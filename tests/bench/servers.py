@@ -409,11 +409,25 @@ class MessageLoad(Load):
         self._command = [programs / "bench-messages", server.port, subscribers, size]
 
 
-def machine_busy_seconds():
-    """Processor time used by anyone since the start of the machine."""
-    fields = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def cpu_of_others(own):
+    """Processor time by process, in seconds, of all but these, this program and the kernel's own;
+    0 stands for what the machine's host took.
+
+    The totals of /proc/stat would not do: they are sampled, which a load that comes in step with
+    the sampling misleads.
+    """
+    kernel_thread = 0x00200000  # PF_KTHREAD of proc_pid_stat(5)
+    tick = os.sysconf("SC_CLK_TCK")
+    times = {0: int(pathlib.Path("/proc/stat").read_text().split(maxsplit=9)[8]) / tick}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if pid != os.getpid() and pid not in own and not int(fields[6]) & kernel_thread:
+            times[pid] = (int(fields[11]) + int(fields[12])) / tick  # utime, stime
+    return times
 
 
 def measure(server, load, *beside):
@@ -421,15 +435,13 @@ def measure(server, load, *beside):
 
     `beside` are children that belong to the run.
     """
-    children = (server.child, load.child, *beside)
-    begin, busy = time.monotonic(), machine_busy_seconds()
-    used = sum(child.cpu_seconds() for child in children)
+    own = {pid for child in (server.child, load.child, *beside) for pid in child.pids()}
+    begin, before = time.monotonic(), cpu_of_others(own)
     server.go()
     load.go()
     result = load.result()
-    used = sum(child.cpu_seconds() for child in children) - used
-    elapsed = (time.monotonic() - begin) * os.cpu_count()
-    result["others_cpu_share"] = max(0.0, (machine_busy_seconds() - busy - used) / elapsed)
+    used = sum(now - before.get(pid, 0) for pid, now in cpu_of_others(own).items())
+    result["others_cpu_share"] = used / ((time.monotonic() - begin) * os.cpu_count())
     return result
 
 
