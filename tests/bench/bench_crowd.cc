@@ -7,7 +7,6 @@
 // are taken and prints what came between --warmup and --warmup + --seconds; then the producer stops
 // and everything sent must arrive. It keeps its connections until standard input ends.
 
-#include <getopt.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -15,7 +14,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <exception>
 #include <limits>
 #include <memory>
 #include <span>
@@ -301,75 +299,19 @@ class Crowd {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  enum Key {
-    kPort,
-    kProducerSocket,
-    kCa,
-    kSubscribers,
-    kSize,
-    kWarmup,
-    kSeconds,
-    kCheckAll,
-    kHold,
-    kServer
-  };
-  const option known[] = {
-      {"port", required_argument, nullptr, kPort},
-      {"producer", required_argument, nullptr, kProducerSocket},
-      {"ca", required_argument, nullptr, kCa},
-      {"subscribers", required_argument, nullptr, kSubscribers},
-      {"size", required_argument, nullptr, kSize},
-      {"warmup", required_argument, nullptr, kWarmup},
-      {"seconds", required_argument, nullptr, kSeconds},
-      {"check-all", no_argument, nullptr, kCheckAll},
-      {"hold", no_argument, nullptr, kHold},
-      {"server-pid", required_argument, nullptr, kServer},
-      {nullptr, 0, nullptr, 0},
-  };
   Options options;
-  for (int key; (key = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
-    switch (key) {
-      case kPort:
-        options.port = static_cast<std::uint16_t>(std::stoul(optarg));
-        break;
-      case kProducerSocket:
-        options.producer = optarg;
-        break;
-      case kCa:
-        options.ca = optarg;
-        break;
-      case kSubscribers:
-        options.subscribers = std::stoul(optarg);
-        break;
-      case kSize:
-        options.size = std::stoul(optarg);
-        break;
-      case kWarmup:
-        options.warmup = std::stod(optarg);
-        break;
-      case kSeconds:
-        options.seconds = std::stod(optarg);
-        break;
-      case kCheckAll:
-        options.check_all = true;
-        break;
-      case kHold:
-        options.hold = true;
-        break;
-      case kServer:
-        options.server = std::stoi(optarg);
-        break;
-      default:
-        throw std::invalid_argument("unknown option");
-    }
-  }
-  if (optind != argc || options.port == 0 || options.server == 0) {
-    throw std::invalid_argument("--port and --server-pid are needed");
-  }
-  if (options.size < Pattern::kSmallest || options.size > Pattern::kLargest) {
-    throw std::invalid_argument("--size: " + std::to_string(Pattern::kSmallest) + " to " +
-                                std::to_string(Pattern::kLargest));
-  }
+  CLI::App app;
+  app.add_option("--port", options.port)->required();
+  app.add_option("--producer", options.producer);
+  app.add_option("--ca", options.ca);
+  app.add_option("--subscribers", options.subscribers);
+  app.add_option("--size", options.size)->check(CLI::Range(Pattern::kSmallest, Pattern::kLargest));
+  app.add_option("--warmup", options.warmup);
+  app.add_option("--seconds", options.seconds);
+  app.add_flag("--check-all", options.check_all);
+  app.add_flag("--hold", options.hold);
+  app.add_option("--server-pid", options.server)->required();
+  app.parse(argc, argv);
   return options;
 }
 
@@ -377,7 +319,7 @@ Options ParseOptions(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
-  try {
+  return bench::Guarded("bench-crowd", [&] {
     const Options options = ParseOptions(argc, argv);
     Crowd crowd(options);
     std::puts("ready");
@@ -390,12 +332,5 @@ int main(int argc, char** argv) {
       crowd.Report();
     }
     bench::AwaitEnd();
-  } catch (const std::invalid_argument& error) {
-    std::fprintf(stderr, "bench-crowd: %s\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench-crowd: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
 }

@@ -17,7 +17,6 @@
 // answered. The quiet source has a thread of its own, so that it is held up by the server only.
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
@@ -27,7 +26,6 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
-#include <exception>
 #include <limits>
 #include <optional>
 #include <stdexcept>
@@ -439,84 +437,22 @@ class Load {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  enum Key {
-    kPort,
-    kProducerSocket,
-    kSubscribers,
-    kListeners,
-    kQuiet,
-    kRate,
-    kNoise,
-    kNoiseRate,
-    kWarmup,
-    kSeconds,
-    kServer
-  };
-  const option known[] = {
-      {"port", required_argument, nullptr, kPort},
-      {"producer", required_argument, nullptr, kProducerSocket},
-      {"subscribers", required_argument, nullptr, kSubscribers},
-      {"listeners", required_argument, nullptr, kListeners},
-      {"quiet", required_argument, nullptr, kQuiet},
-      {"rate", required_argument, nullptr, kRate},
-      {"noise", required_argument, nullptr, kNoise},
-      {"noise-rate", required_argument, nullptr, kNoiseRate},
-      {"warmup", required_argument, nullptr, kWarmup},
-      {"seconds", required_argument, nullptr, kSeconds},
-      {"server-pid", required_argument, nullptr, kServer},
-      {nullptr, 0, nullptr, 0},
-  };
   Options options;
-  for (int key; (key = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
-    switch (key) {
-      case kPort:
-        options.port = static_cast<std::uint16_t>(std::stoul(optarg));
-        break;
-      case kProducerSocket:
-        options.producer = optarg;
-        break;
-      case kSubscribers:
-        options.subscribers = std::stoul(optarg);
-        break;
-      case kListeners:
-        options.listeners = std::stoul(optarg);
-        break;
-      case kQuiet:
-        options.quiet = optarg;
-        break;
-      case kRate:
-        options.rate = std::stod(optarg);
-        break;
-      case kNoise:
-        options.noise = optarg;
-        break;
-      case kNoiseRate:
-        options.noise_rate = std::stod(optarg);
-        break;
-      case kWarmup:
-        options.warmup = std::stod(optarg);
-        break;
-      case kSeconds:
-        options.seconds = std::stod(optarg);
-        break;
-      case kServer:
-        options.server = std::stoi(optarg);
-        break;
-      default:
-        throw std::invalid_argument("unknown option");
-    }
-  }
-  if (optind != argc || options.port == 0 || options.producer.empty() || options.server == 0) {
-    throw std::invalid_argument("--port, --producer and --server-pid are needed");
-  }
-  if (options.quiet != "relay" && options.quiet != "multicast" && options.quiet != "message") {
-    throw std::invalid_argument("--quiet: relay, multicast or message");
-  }
-  if (!options.noise.empty() && options.noise != "events" && options.noise != "messages") {
-    throw std::invalid_argument("--noise: events or messages");
-  }
+  CLI::App app;
+  app.add_option("--port", options.port)->required();
+  app.add_option("--producer", options.producer)->required();
+  app.add_option("--subscribers", options.subscribers);
+  app.add_option("--listeners", options.listeners);
+  app.add_option("--quiet", options.quiet)->check(CLI::IsMember({"relay", "multicast", "message"}));
+  app.add_option("--rate", options.rate);
+  app.add_option("--noise", options.noise)->check(CLI::IsMember({"events", "messages"}));
+  app.add_option("--noise-rate", options.noise_rate);
+  app.add_option("--warmup", options.warmup);
+  app.add_option("--seconds", options.seconds);
+  app.add_option("--server-pid", options.server)->required();
+  app.parse(argc, argv);
   if (options.listeners < 2 || options.listeners > options.subscribers) {
-    throw std::invalid_argument("--listeners: 2 to --subscribers");
+    throw CLI::ValidationError("--listeners", "2 to --subscribers");
   }
   return options;
 }
@@ -524,7 +460,7 @@ Options ParseOptions(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return bench::Guarded("bench-fair", [&] {
     const Options options = ParseOptions(argc, argv);
     Load load(options);
     load.Connect();
@@ -532,12 +468,5 @@ int main(int argc, char** argv) {
     load.Run();
     load.Report();
     bench::AwaitEnd();
-  } catch (const std::invalid_argument& error) {
-    std::fprintf(stderr, "bench-fair: %s\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench-fair: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
 }

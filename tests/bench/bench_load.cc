@@ -17,7 +17,6 @@
 //                        (CLOCK_MONOTONIC, seconds). Nothing is sent.
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
@@ -29,9 +28,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <exception>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -485,110 +482,28 @@ class Load {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  enum Key {
-    kPort,
-    kProducer,
-    kDialect,
-    kSubscribers,
-    kStalled,
-    kReadStalled,
-    kSize,
-    kWarmup,
-    kSeconds,
-    kRate,
-    kWindow,
-    kMessages,
-    kTalk,
-    kCheckAll,
-    kHold,
-    kStorm,
-    kServer
-  };
-  const option known[] = {
-      {"port", required_argument, nullptr, kPort},
-      {"producer", required_argument, nullptr, kProducer},
-      {"dialect", required_argument, nullptr, kDialect},
-      {"subscribers", required_argument, nullptr, kSubscribers},
-      {"stalled", required_argument, nullptr, kStalled},
-      {"read-stalled", no_argument, nullptr, kReadStalled},
-      {"size", required_argument, nullptr, kSize},
-      {"warmup", required_argument, nullptr, kWarmup},
-      {"seconds", required_argument, nullptr, kSeconds},
-      {"rate", required_argument, nullptr, kRate},
-      {"window", required_argument, nullptr, kWindow},
-      {"messages", no_argument, nullptr, kMessages},
-      {"talk", required_argument, nullptr, kTalk},
-      {"check-all", no_argument, nullptr, kCheckAll},
-      {"hold", no_argument, nullptr, kHold},
-      {"storm", no_argument, nullptr, kStorm},
-      {"server-pid", required_argument, nullptr, kServer},
-      {nullptr, 0, nullptr, 0},
-  };
   Options options;
-  for (int key; (key = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
-    switch (key) {
-      case kPort:
-        options.port = static_cast<std::uint16_t>(std::stoul(optarg));
-        break;
-      case kProducer:
-        options.producer = optarg;
-        break;
-      case kDialect:
-        options.dialect = optarg;
-        break;
-      case kSubscribers:
-        options.subscribers = std::stoul(optarg);
-        break;
-      case kStalled:
-        options.stalled = std::stoul(optarg);
-        break;
-      case kReadStalled:
-        options.read_stalled = true;
-        break;
-      case kSize:
-        options.size = std::stoul(optarg);
-        break;
-      case kWarmup:
-        options.warmup = std::stod(optarg);
-        break;
-      case kSeconds:
-        options.seconds = std::stod(optarg);
-        break;
-      case kRate:
-        options.rate = std::stod(optarg);
-        break;
-      case kWindow:
-        options.window = std::stoull(optarg);
-        break;
-      case kMessages:
-        options.messages = true;
-        break;
-      case kTalk:
-        options.talk = std::stoul(optarg);
-        break;
-      case kCheckAll:
-        options.check_all = true;
-        break;
-      case kHold:
-        options.hold = true;
-        break;
-      case kStorm:
-        options.storm = true;
-        break;
-      case kServer:
-        options.servers.push_back(std::stoi(optarg));
-        break;
-      default:
-        throw std::invalid_argument("unknown option");
-    }
-  }
-  if (optind != argc || options.port == 0) throw std::invalid_argument("--port is needed");
-  if (options.size < Pattern::kSmallest || options.size > Pattern::kLargest) {
-    throw std::invalid_argument("--size: " + std::to_string(Pattern::kSmallest) + " to " +
-                                std::to_string(Pattern::kLargest));
-  }
+  CLI::App app;
+  app.add_option("--port", options.port)->required();
+  app.add_option("--producer", options.producer);
+  app.add_option("--dialect", options.dialect);
+  app.add_option("--subscribers", options.subscribers);
+  app.add_option("--stalled", options.stalled);
+  app.add_flag("--read-stalled", options.read_stalled);
+  app.add_option("--size", options.size)->check(CLI::Range(Pattern::kSmallest, Pattern::kLargest));
+  app.add_option("--warmup", options.warmup);
+  app.add_option("--seconds", options.seconds);
+  app.add_option("--rate", options.rate);
+  app.add_option("--window", options.window);
+  app.add_flag("--messages", options.messages);
+  app.add_option("--talk", options.talk);
+  app.add_flag("--check-all", options.check_all);
+  app.add_flag("--hold", options.hold);
+  app.add_flag("--storm", options.storm);
+  app.add_option("--server-pid", options.servers);
+  app.parse(argc, argv);
   if (options.stalled >= options.subscribers) {
-    throw std::invalid_argument("--stalled: less than --subscribers");
+    throw CLI::ValidationError("--stalled", "less than --subscribers");
   }
   return options;
 }
@@ -596,7 +511,7 @@ Options ParseOptions(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return bench::Guarded("bench-load", [&] {
     const Options options = ParseOptions(argc, argv);
     Load load(options);
     if (options.storm) {
@@ -613,12 +528,5 @@ int main(int argc, char** argv) {
       load.Report();
     }
     bench::AwaitEnd();
-  } catch (const std::invalid_argument& error) {
-    std::fprintf(stderr, "bench-load: %s\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench-load: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
 }

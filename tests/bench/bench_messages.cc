@@ -18,7 +18,6 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -154,16 +153,12 @@ int main(int argc, char** argv) {
     std::fputs("usage: bench-messages PORT SUBSCRIBERS SIZE\n", stderr);
     return 2;
   }
-  try {
+  return bench::Guarded("bench-messages", [&] {
     Load load(static_cast<std::uint16_t>(std::stoul(argv[1])), std::stoul(argv[2]),
               std::stoul(argv[3]));
     bench::AwaitStart();
     load.Run();
     load.Report();
     bench::AwaitEnd();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench-messages: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
 }

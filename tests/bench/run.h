@@ -1,11 +1,14 @@
-// What the load programs have in common: the clock, and the line that lets a run begin.
+// What the load programs have in common: the clock, the line that lets a run begin, and how they
+// end.
 
 #ifndef EVRELAY_TESTS_BENCH_RUN_H_
 #define EVRELAY_TESTS_BENCH_RUN_H_
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <exception>
 #include <stdexcept>
 
 #include "sockets.h"
@@ -57,6 +60,22 @@ inline void AwaitStart() {
 // Keeps the connections until standard input ends.
 inline void AwaitEnd() {
   while (std::getchar() != EOF) {
+  }
+}
+
+// Runs a program's `body` and returns its exit code: 2 when the command line is wrong, 1 when
+// anything else is.
+template <class Body>
+int Guarded(const char* program, const Body& body) {
+  try {
+    body();
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 1;
   }
 }
 
