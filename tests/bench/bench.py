@@ -19,27 +19,12 @@ import checker
 import parts
 import report
 import servers
+from arguments import cells, some_of
 
 SIZES = (64, 1024, 16384)
 SUBSCRIBERS = (1, 10, 100, 1000)
 LATENCY = ((1, 1000), (10, 10000), (1000, 100))  # subscribers, events a second
 HOOK_LATENCY = LATENCY[:2]
-
-
-def parse_cells(text):
-    """64x100,1024x10: size and subscribers of each cell."""
-    try:
-        return [tuple(map(int, cell.split("x", 1))) for cell in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError("expected SIZExSUBSCRIBERS,…, as 64x100,1024x10") from None
-
-
-def parse_parts(text):
-    names = text.split(",")
-    for name in names:
-        if name not in parts.PARTS:
-            raise argparse.ArgumentTypeError(f"{name}: not one of {', '.join(parts.PARTS)}")
-    return names
 
 
 def parse_arguments():
@@ -49,9 +34,9 @@ def parse_arguments():
                         help="build folder (default: build/release)")
     parser.add_argument("--smoke", action="store_true",
                         help="every part once and small, in less than 30 s: does it work at all?")
-    parser.add_argument("--parts", type=parse_parts, default=list(parts.PARTS),
+    parser.add_argument("--parts", type=some_of(parts.PARTS), default=list(parts.PARTS),
                         help="only these, separated by commas: " + ", ".join(parts.PARTS))
-    parser.add_argument("--cells", type=parse_cells,
+    parser.add_argument("--cells", type=cells,
                         default=[(size, count) for size in SIZES for count in SUBSCRIBERS],
                         help="throughput cells, as 64x100,1024x10 (size x subscribers)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default: 5)")

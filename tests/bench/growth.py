@@ -20,6 +20,7 @@ import machine
 import markdown
 import servers
 import tree
+from arguments import some_of
 
 COUNTS = (1, 10, 100, 1000, 10000, 19000)
 PARTS = {"delivery": growth_parts.delivery, "single": growth_parts.single,
@@ -27,14 +28,6 @@ PARTS = {"delivery": growth_parts.delivery, "single": growth_parts.single,
          "tls": growth_parts.over_tls, "fairness": fairness.fairness,
          "tree": tree.tree}
 PROGRAMS = ("bench-load", "bench-crowd", "bench-fair", "bare-sender", "bare-relay")
-
-
-def parse_parts(text):
-    names = text.split(",")
-    for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name}: not one of {', '.join(PARTS)}")
-    return names
 
 
 def parse_arguments():
@@ -45,7 +38,7 @@ def parse_arguments():
                         help="build folder (default: build/release)")
     parser.add_argument("--smoke", action="store_true",
                         help="every part once and small, in less than 20 s: does it work at all?")
-    parser.add_argument("--parts", type=parse_parts, default=list(PARTS),
+    parser.add_argument("--parts", type=some_of(PARTS), default=list(PARTS),
                         help="only these, separated by commas: " + ", ".join(PARTS))
     parser.add_argument("--runs", type=int, default=3, help="runs of each figure (default: 3)")
     parser.add_argument("--seconds", type=float, default=2.0,

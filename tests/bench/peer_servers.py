@@ -24,7 +24,8 @@ def short_window(size):
 
 
 class Peer(Server):
-    """What the servers have in common. A subclass has a name, and writes the configuration."""
+    """What the servers have in common. A subclass has a name, and writes the configuration.
+    Producers come over a Unix socket, unless it says otherwise."""
 
     package = None     # Debian's name of it
     program = None
@@ -38,6 +39,7 @@ class Peer(Server):
         self._clients = clients
         self._tuned = tuned
         self._config = folder / f"{self.package}.conf"
+        self.producer = folder / f"{self.package}.sock"
 
     @classmethod
     def find_program(cls):
@@ -99,9 +101,9 @@ class Nats(Peer):
     stop_signal = signal.SIGINT  # after the other one its exit code is 1
     options = {"dialect": "nats"}
 
-    @property
-    def producer(self):
-        return self.port
+    def start(self):
+        super().start()
+        self.producer = self.port
 
     def environment(self):
         # The memory of garbage may grow to nine times what is in use, instead of twice.
@@ -121,10 +123,6 @@ class Redis(Peer):
     package = program = "redis-server"
     options = {"dialect": "redis"}
 
-    @property
-    def producer(self):
-        return self._folder / "redis.sock"
-
     def arguments(self):
         return [self._config]
 
@@ -142,10 +140,6 @@ class Redis(Peer):
 class Mosquitto(Peer):
     package = program = "mosquitto"
     options = {"dialect": "mqtt"}
-
-    @property
-    def producer(self):
-        return self._folder / "mosquitto.sock"
 
     @staticmethod
     def window(size):
@@ -192,6 +186,7 @@ event_route[evapi:message-received] { evapi_relay("$evapi(msg)"); }
 
     def __init__(self, folder, clients=100, tuned=True, routes=RELAY_ROUTES):
         super().__init__(folder, clients, tuned)
+        self.producer = None
         self._routes = routes
 
     @classmethod

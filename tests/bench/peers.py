@@ -25,6 +25,7 @@ import peer_servers
 import peers_report
 import report
 import servers
+from arguments import cells, some_of
 from parts import SENDS, cpu_per_million, latencies, median, most_disturbed
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -201,23 +202,6 @@ OWN_PARTS = {name: parts.PARTS[name] for name in ("hook-latency", "requests", "i
 PARTS = PEER_PARTS | OWN_PARTS
 
 
-def parse_parts(text):
-    names = text.split(",")
-    for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name}: not one of {', '.join(PARTS)}")
-    return names
-
-
-def parse_peers(text):
-    names = text.split(",")
-    for name in names:
-        if name not in peer_servers.PEERS:
-            raise argparse.ArgumentTypeError(
-                f"{name}: not one of {', '.join(peer_servers.PEERS)}")
-    return names
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="./dev bench peers", description="Measures evrelay beside what else fans out.")
@@ -226,11 +210,11 @@ def parse_arguments():
     parser.add_argument("--smoke", action="store_true",
                         help="every part with peers, once and small, in less than 20 s: does it "
                              "work at all?")
-    parser.add_argument("--parts", type=parse_parts,
+    parser.add_argument("--parts", type=some_of(PARTS),
                         help="only these, separated by commas: " + ", ".join(PARTS))
-    parser.add_argument("--peers", type=parse_peers, default=list(peer_servers.PEERS),
+    parser.add_argument("--peers", type=some_of(peer_servers.PEERS), default=list(peer_servers.PEERS),
                         help="only these, separated by commas: " + ", ".join(peer_servers.PEERS))
-    parser.add_argument("--cells", type=bench.parse_cells,
+    parser.add_argument("--cells", type=cells,
                         default=[(size, count) for size in bench.SIZES
                                  for count in bench.SUBSCRIBERS],
                         help="throughput cells, as 64x100,1024x10 (size x subscribers)")
