@@ -71,7 +71,13 @@ def throughput(settings):
         def bare(send, size=size, subscribers=subscribers):
             return servers.BareSender(settings.programs, subscribers, size, send)
 
-        variants = {"evrelay": lambda run=run: run(settings.evrelay(), settings.window)} | {
+        def bare_relay(subscribers=subscribers):
+            return servers.BareRelay(settings.programs, settings.folder, subscribers)
+
+        variants = {
+            "evrelay": lambda run=run: run(settings.evrelay(), settings.window),
+            "relay": lambda run=run, relay=bare_relay: run(relay(), settings.window),
+        } | {
             send: lambda send=send, run=run, bare=bare: run(bare(send), 0) for send in SENDS
         } | {
             name: lambda name=name, run=run, size=size, subscribers=subscribers: run(
@@ -109,11 +115,13 @@ def latency(settings):
 
         variants = {
             "evrelay": lambda run=run: run(settings.evrelay()),
-            "bare": lambda run=run, subscribers=subscribers: run(
+            "relay": lambda run=run, subscribers=subscribers: run(
                 servers.BareRelay(settings.programs, settings.folder, subscribers)),
         } | {name: lambda name=name, run=run, subscribers=subscribers: run(
             settings.peer(name, subscribers)) for name in settings.peers}
-        results, failed = alternate(settings.runs, variants, settings.peers)
+        # Each run is of one of two kinds, as the scheduler puts client and server on the cores: so
+        # there are more of them.
+        results, failed = alternate(2 * settings.runs - 1, variants, settings.peers)
         cells.append({"subscribers": subscribers, "rate": rate, "servers": list(results),
                       "failed": failed, "others_cpu_share": most_disturbed(results),
                       "runs": results} | latencies(results))
