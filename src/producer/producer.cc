@@ -195,6 +195,7 @@ bool Producer::MayRelay(std::uint64_t events) {
 
 bool Producer::OnRelayRun(std::string_view& chunk) {
   if (reader_.begun() || port_.draining_ || !permissions_.Allows(Verb::kRelay)) return false;
+  if (!port_.config_.netstring_format) return false;
   AlikeFrames run = FindRelayRun(chunk, port_.config_.max_event);
   if (run.count == 0) return false;
   std::string answer;

@@ -51,10 +51,6 @@ std::size_t Hub::Relay(std::string_view payload) {
 }
 
 std::size_t Hub::Relay(const AlikeFrames& run) {
-  if (!config_.netstring_format) {
-    for (std::uint32_t number = 0; number < run.count; ++number) Relay(run.payload(number));
-    return live();
-  }
   log_.AppendRun(run);
   counters_.events.relayed += run.count;
   counters_.events.bytes += run.count * run.payload_bytes;

@@ -82,7 +82,7 @@ class Hub {
 
   // Relays one event, not empty. Returns the number of subscribers it was queued for.
   std::size_t Relay(std::string_view payload);
-  // The same for several, each of which is queued for as many.
+  // The same for several, each of which is queued for as many. With netstrings only.
   std::size_t Relay(const AlikeFrames& run);
 
   // One event, not empty, for those who have the tag, or for the lowest conidx of them. Returns the

@@ -410,15 +410,14 @@ class MessageLoad(Load):
 
 
 def cpu_of_others(own):
-    """Processor time by process, in seconds, of all but these, this program and the kernel's own;
-    0 stands for what the machine's host took.
+    """Processor time, in seconds, of all processes that are there, and of their children that have
+    ended, but for `own`, this program and the kernel's own; and what the machine's host took.
 
     The totals of /proc/stat would not do: they are sampled, which a load that comes in step with
     the sampling misleads.
     """
     kernel_thread = 0x00200000  # PF_KTHREAD of proc_pid_stat(5)
-    tick = os.sysconf("SC_CLK_TCK")
-    times = {0: int(pathlib.Path("/proc/stat").read_text().split(maxsplit=9)[8]) / tick}
+    ticks = int(pathlib.Path("/proc/stat").read_text().split(maxsplit=9)[8])  # steal
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         try:
@@ -426,8 +425,8 @@ def cpu_of_others(own):
         except (FileNotFoundError, ProcessLookupError):
             continue
         if pid != os.getpid() and pid not in own and not int(fields[6]) & kernel_thread:
-            times[pid] = (int(fields[11]) + int(fields[12])) / tick  # utime, stime
-    return times
+            ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(server, load, *beside):
@@ -435,13 +434,16 @@ def measure(server, load, *beside):
 
     `beside` are children that belong to the run.
     """
-    own = {pid for child in (server.child, load.child, *beside) for pid in child.pids()}
-    begin, before = time.monotonic(), cpu_of_others(own)
+    def others():
+        children = (server.child, load.child, *beside)
+        return cpu_of_others({pid for child in children for pid in child.pids()})
+
+    begin, before = time.monotonic(), others()
     server.go()
     load.go()
     result = load.result()
-    used = sum(now - before.get(pid, 0) for pid, now in cpu_of_others(own).items())
-    result["others_cpu_share"] = used / ((time.monotonic() - begin) * os.cpu_count())
+    elapsed = (time.monotonic() - begin) * os.cpu_count()
+    result["others_cpu_share"] = max(0, others() - before) / elapsed
     return result
 
 

@@ -432,6 +432,8 @@ class Memory(FaultCase):
     def test_bar_13_there_is_no_memory_for_an_answer(self):
         """RELIABILITY bar 13: the producer is closed, having heard whole answers only."""
         relay = self.start_with_witness(faults.MEMORY)
+        self.witness.send(wire.data(b"tag t"))
+        self.witness.expect(b"tagged")  # its worker needs no more memory for it
         n = closed = 0
         while True:
             n += 1
