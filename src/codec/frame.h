@@ -36,9 +36,6 @@ struct AlikeFrames {
   std::string_view wire(std::uint32_t number) const {
     return {first.data() + number * stride, first.size()};
   }
-  std::string_view payload(std::uint32_t number) const {
-    return wire(number).substr(first.size() - 1 - payload_bytes, payload_bytes);
-  }
 };
 
 }  // namespace evrelay

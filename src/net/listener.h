@@ -16,8 +16,9 @@
 
 namespace evrelay {
 
-// Connections the kernel completes before they are accepted; it caps this by net.core.somaxconn.
-inline constexpr int kListenBacklog = 4096;
+// Connections the kernel completes before they are accepted: as many as it may, which is what
+// net.core.somaxconn says.
+inline constexpr int kListenBacklog = 65535;
 
 // Another process, or a file that is not ours, holds the address. The process ends with exit
 // code 3.

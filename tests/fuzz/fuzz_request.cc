@@ -137,8 +137,8 @@ void CheckRelayRun(std::string_view chunk) {
     RequestParser parser;
     const Request request = parser.Parse(list.payload, kMaxEvent);
     EVRELAY_CHECK(request.ok() && request.verb == Verb::kRelay);
-    EVRELAY_CHECK(run.payload(number) == request.evdata && Inside(request.evdata, frame));
-    EVRELAY_CHECK(run.wire(number) == Encode(request.evdata));
+    EVRELAY_CHECK(run.wire(number) == Encode(request.evdata) && Inside(run.wire(number), frame));
+    EVRELAY_CHECK(run.payload_bytes == request.evdata.size());
   }
 }
 
