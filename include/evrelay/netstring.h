@@ -142,8 +142,8 @@ inline Decoded Decode(std::string_view input, const Limits& limits) noexcept {
   return out;
 }
 
-// Appends the frame for `payload`, which is no part of it, to `out`. SIZE is written without leading
-// zeros. When there is no memory for it, `out` is as it was.
+// Appends the frame for `payload`, which is no part of it, to `out`. SIZE is written without
+// leading zeros. When there is no memory for it, `out` is as it was.
 inline void Append(std::string& out, std::string_view payload, Type type = Type::kData) {
   char head[24];  // the digits of any size_t, and the colon
   char* end = std::to_chars(head, head + sizeof head - 1, payload.size()).ptr;

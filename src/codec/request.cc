@@ -120,8 +120,8 @@ Request RequestParser::Parse(std::string_view payload, std::size_t max_event) {
 
 AlikeFrames FindRelayRun(std::string_view chunk, std::size_t max_event) {
   constexpr std::string_view kVerb = "5:relay,";
-  const netstring::Limits list{
-      .list = static_cast<std::int64_t>(max_event) + static_cast<std::int64_t>(kListOverhead)};
+  const netstring::Limits list{.list = static_cast<std::int64_t>(max_event) +
+                                       static_cast<std::int64_t>(kListOverhead)};
   if (chunk.empty() || chunk.front() == '0' || netstring::IsSpace(chunk.front())) return {};
   const netstring::Decoded request = netstring::Decode(chunk, list);
   if (request.status != netstring::Status::kFrame || !request.payload.starts_with(kVerb)) return {};

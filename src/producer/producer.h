@@ -82,8 +82,8 @@ class Producer final : public ListHook<AllProducersTag>,
  private:
   void OnReady(unsigned ready) noexcept;
   void OnChunk(std::string_view chunk);
-  // Does what the relay requests at the start of `chunk` ask, as long as they are alike, and removes
-  // them. False: there is none to be treated so.
+  // Does what the relay requests at the start of `chunk` ask, as long as they are alike, and
+  // removes them. False: there is none to be treated so.
   bool OnRelayRun(std::string_view& chunk);
   void OnRequest(std::string_view payload);
   void Answer(const Request& request);

@@ -280,8 +280,7 @@ TEST_CASE("producers: answers go on where a full socket has cut them") {
 
 TEST_CASE("producers: requests pause at 1 MiB of unread answers, to the answer") {
   // The second is the smallest request there is; its answer, an error, is many times larger.
-  const std::string request =
-      GENERATE(EncodeList({"ping"}), "0:]"s, EncodeList({"relay", "e"}));
+  const std::string request = GENERATE(EncodeList({"ping"}), "0:]"s, EncodeList({"relay", "e"}));
   CAPTURE(request);
   RelayOnLoop relay;
   Peer subscriber = relay.Subscriber();

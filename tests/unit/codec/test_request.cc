@@ -17,13 +17,13 @@ namespace {
 using namespace std::chrono_literals;
 using namespace std::string_literals;
 using namespace std::string_view_literals;
+using evrelay::AlikeFrames;
 using evrelay::AppendDraining;
 using evrelay::AppendError;
 using evrelay::AppendExpired;
 using evrelay::AppendOk;
 using evrelay::AppendResumed;
 using evrelay::AppendSuspended;
-using evrelay::AlikeFrames;
 using evrelay::ErrorCode;
 using evrelay::FillPlaceholders;
 using evrelay::FindRelayRun;
@@ -388,14 +388,27 @@ TEST_CASE("request: relay requests of one size are found together", "[request]")
 }
 
 TEST_CASE("request: whatever is not plainly a relay request is none of a run", "[request]") {
-  for (const std::string& chunk :
-       {""s, "1"s, "14:5:relay,3:one,"s, "3:abc,"s, " "s + EncodeList({"relay", "one"}),
-        "014:5:relay,3:one,]"s, "15:5:relay,03:one,]"s, "15:5:relay, 3:one,]"s,
-        "15:5:relay,3:one, ]"s, "15:05:relay,3:one,]"s, "11:5:relay,0:,]"s, "8:5:relay,]"s,
-        "13:5:relay,3:one]"s, "14:5:relay,3:one]]"s, "14:5:relay,3:one,,"s, "0:]"s,
-        EncodeList({"relay", "one", "two"}), EncodeList({"async_relay", "one"}),
-        EncodeList({"multicast", "one", "tag"}), EncodeList({"ping"}),
-        EncodeList({"relay", "0123456789abcdefg"})}) {
+  for (const std::string& chunk : {""s,
+                                   "1"s,
+                                   "14:5:relay,3:one,"s,
+                                   "3:abc,"s,
+                                   " "s + EncodeList({"relay", "one"}),
+                                   "014:5:relay,3:one,]"s,
+                                   "15:5:relay,03:one,]"s,
+                                   "15:5:relay, 3:one,]"s,
+                                   "15:5:relay,3:one, ]"s,
+                                   "15:05:relay,3:one,]"s,
+                                   "11:5:relay,0:,]"s,
+                                   "8:5:relay,]"s,
+                                   "13:5:relay,3:one]"s,
+                                   "14:5:relay,3:one]]"s,
+                                   "14:5:relay,3:one,,"s,
+                                   "0:]"s,
+                                   EncodeList({"relay", "one", "two"}),
+                                   EncodeList({"async_relay", "one"}),
+                                   EncodeList({"multicast", "one", "tag"}),
+                                   EncodeList({"ping"}),
+                                   EncodeList({"relay", "0123456789abcdefg"})}) {
     CAPTURE(chunk);
     CHECK(FindRelayRun(chunk, kMaxEvent).count == 0);
   }
