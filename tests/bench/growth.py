@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How evrelay grows, and who pays for whom: see SCALING.md beside this file.
+"""How evrelay grows, and who pays for whom: see README.md beside this file.
 
 Needs a release build with tests and TLS. Writes BUILD/bench/growth.json and plots, prints tables.
 Exit code 1: a run was wrong (an event lost, altered, out of order; a server that failed).

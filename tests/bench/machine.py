@@ -4,6 +4,7 @@ import datetime
 import os
 import pathlib
 import platform
+import re
 import subprocess
 
 
@@ -17,9 +18,10 @@ def describe(binary):
         capture_output=True, text=True, check=False).stdout.strip()
     version = subprocess.run([binary, "--version"], capture_output=True, text=True,
                              check=True).stdout.split()[-1]
+    kernel = re.match(r"[0-9.]*[0-9]", platform.release())[0]
     return {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores of {cpu[0] if cpu else platform.machine()}, "
-                   f"{memory / 2**30:.1f} GiB, {platform.system()} {platform.release()}",
+                   f"{memory / 2**30:.1f} GiB, {platform.system()} {kernel}",
         "version": f"{version} ({commit})" if commit else version,
     }
