@@ -194,6 +194,7 @@ bool Producer::MayRelay(std::uint64_t events) {
 }
 
 bool Producer::OnRelayRun(std::string_view& chunk) {
+  // Within a frame that has begun nothing is a request, whatever it looks like.
   if (reader_.begun() || port_.draining_ || !permissions_.Allows(Verb::kRelay)) return false;
   if (!port_.config_.netstring_format) return false;
   AlikeFrames run = FindRelayRun(chunk, port_.config_.max_event);

@@ -73,6 +73,22 @@ TEST_CASE("producers: requests are answered in order") {
   CHECK(relay.producers.connections() == 1);
 }
 
+TEST_CASE("producers: a request within an event is none, however the event is cut") {
+  const std::string request = EncodeList({"relay", "hidden"});
+  const std::string event = request + request;
+  const std::string wire =
+      GENERATE_COPY(evrelay::netstring::Encode(event), EncodeList({"relay", event}));
+  for (std::size_t cut = 1; cut < wire.size(); ++cut) {
+    CAPTURE(wire, cut);
+    RelayOnLoop relay;
+    Peer subscriber = relay.Subscriber();
+    Peer producer = relay.Producer();
+    relay.Feed(producer, wire.substr(0, cut));
+    relay.Feed(producer, wire.substr(cut));
+    CHECK(relay.Receive(subscriber) == evrelay::netstring::Encode(event));
+  }
+}
+
 TEST_CASE("producers: relay without subscribers is no error") {
   RelayOnLoop relay;
   Peer producer = relay.Producer();
