@@ -119,8 +119,7 @@ def latency(settings):
                 servers.BareRelay(settings.programs, settings.folder, subscribers)),
         } | {name: lambda name=name, run=run, subscribers=subscribers: run(
             settings.peer(name, subscribers)) for name in settings.peers}
-        # Each run is of one of two kinds, as the scheduler puts client and server on the cores: so
-        # there are more of them.
+        # Single runs differ by more than the targets are about: so there are more of them.
         results, failed = alternate(2 * settings.runs - 1, variants, settings.peers)
         cells.append({"subscribers": subscribers, "rate": rate, "servers": list(results),
                       "failed": failed, "others_cpu_share": most_disturbed(results),
@@ -220,7 +219,8 @@ def parse_arguments():
                              "work at all?")
     parser.add_argument("--parts", type=some_of(PARTS),
                         help="only these, separated by commas: " + ", ".join(PARTS))
-    parser.add_argument("--peers", type=some_of(peer_servers.PEERS), default=list(peer_servers.PEERS),
+    parser.add_argument("--peers", type=some_of(peer_servers.PEERS),
+                        default=list(peer_servers.PEERS),
                         help="only these, separated by commas: " + ", ".join(peer_servers.PEERS))
     parser.add_argument("--cells", type=cells,
                         default=[(size, count) for size in bench.SIZES
