@@ -1,5 +1,5 @@
 """Adds up what `meson test` reported and prints `N passed, N failed[, N skipped]` as the last line;
-before it the names of what failed and the reasons of what was skipped.
+before it what failed, with what it said, and the reasons of what was skipped.
 
 usage: summary.py BUILD_FOLDER
 
@@ -37,6 +37,17 @@ def cases_by_program(report):
     return programs
 
 
+def said_of_failures(tap):
+    """Failed case, as meson names it -> the comments below it in a TAP stream."""
+    said, lines = {}, None
+    for line in tap.splitlines():
+        if case := re.match(r"(not )?ok (\d+ - .*)", line):
+            lines = said.setdefault(case[2], []) if case[1] else None
+        elif lines is not None and line.startswith("#"):
+            lines.append(line)
+    return said
+
+
 def skip_reasons(tap):
     """How many cases of a TAP stream were skipped, by reason."""
     return collections.Counter(re.findall(r"^(?:ok \d+|1\.\.0).*?# SKIP ?(.*)", tap, re.MULTILINE))
@@ -65,8 +76,9 @@ def main():
                 bad = ["reported no case"]
         for reason, count in skip_reasons(run["stdout"] or "").items():
             print(f"skipped: {name}: {count}: {reason or 'no reason given'}")
+        said = said_of_failures(run["stdout"] or "")
         for case in bad:
-            print(f"failed: {name}: {case}")
+            print(f"failed: {name}: {case}", *said.get(case, []), sep="\n  ")
         passed += good
         failed += len(bad)
         skipped += left_out
