@@ -21,9 +21,9 @@
 namespace evrelay {
 
 struct SendQueueTag;
-struct ClosingTag;
+struct WatchTag;
 
-class Connection : public ListHook<SendQueueTag>, public ListHook<ClosingTag> {
+class Connection : public ListHook<SendQueueTag>, public ListHook<WatchTag> {
  public:
   virtual ~Connection() = default;
 

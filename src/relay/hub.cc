@@ -98,7 +98,6 @@ bool Hub::Push(Connection& connection, Frame frame) {
 
 void Hub::Flush() {
   if (log_.end() != log_.mark()) due_.TakeAll(caught_up_);
-  if (!due_.empty() && !ack_check_.scheduled()) ack_check_.Schedule(kAckCheckInterval);
   while (!due_.empty()) Deliver(due_.front());
   log_.Mark();
   ApplySlowPolicy();
@@ -109,10 +108,11 @@ void Hub::Deliver(Connection& connection) {
   switch (sent.result) {
     case Connection::SendResult::kDrained:
       if (connection.state_ != Connection::State::kClosing) {
+        if (sent.bytes != 0) AwaitAck(connection);
         MoveTo(connection, Connection::Queue::kCaughtUp);
         return;
       }
-      static_cast<ListHook<ClosingTag>&>(connection).Unlink();
+      static_cast<ListHook<WatchTag>&>(connection).Unlink();
       if (!connection.Linger()) {
         Delete(connection);
         return;
@@ -123,6 +123,7 @@ void Hub::Deliver(Connection& connection) {
       return;
     case Connection::SendResult::kBlocked:
       if (sent.bytes != 0) connection.progress_ = Clock::now();
+      AwaitAck(connection);
       MoveTo(connection, Connection::Queue::kBlocked);
       return;
     case Connection::SendResult::kBroken:

@@ -11,8 +11,9 @@
 //   due        has something of its own: sent to in the next flush
 //   blocked    its socket is full; waits for OnWritable
 //   lingering  closed on our side, waits for the peer's end
-// Those that are closing with frames still due are also in closing_, in the order of their
-// deadlines.
+// It may be in one of these besides:
+//   closing    has frames still due, and a deadline for them, which is the order
+//   unacked    live, or ending: its peer may not have acknowledged all that it was sent
 //
 // Memory: the log holds at most what the slowest subscriber lags, which max_lag bounds: policy
 // disconnect and skip exactly, up to one turn's intake and one frame (of hooks: one verdict);
@@ -57,8 +58,11 @@ class Hub {
   // how long its peer may then take to end its side.
   static constexpr std::chrono::seconds kClosingTime{5};
   static constexpr std::chrono::seconds kLingerTime{2};
-  // How often those who have something to acknowledge are looked at.
+  // How often those who have something to acknowledge are looked at: so many of them in a turn,
+  // and so long before the next of the same round.
   static constexpr std::chrono::seconds kAckCheckInterval{4};
+  static constexpr std::size_t kAckChecks = 64;
+  static constexpr std::chrono::milliseconds kAckCheckPause{1};
   // What is taken in one turn of the loop from all producers together, and from all workers, in
   // bytes; the frame or verdict that crosses the line is the last.
   static constexpr std::size_t kTurnIntake = 256 * 1024;
@@ -177,10 +181,12 @@ class Hub {
 
  private:
   using SendQueue = IntrusiveList<Connection, SendQueueTag>;
+  using WatchList = IntrusiveList<Connection, WatchTag>;
   using Clock = std::chrono::steady_clock;
 
   void MoveTo(Connection& connection, Connection::Queue queue);
   void Deliver(Connection& connection);
+  void AwaitAck(Connection& connection);
   Frame Encode(std::string_view payload) const;
   // False: there was no memory for it; it is dropped{no-memory}.
   bool Push(Connection& connection, Frame frame);
@@ -229,7 +235,9 @@ class Hub {
   SendQueue due_;
   SendQueue blocked_;
   SendQueue lingering_;
-  IntrusiveList<Connection, ClosingTag> closing_;
+  WatchList closing_;
+  WatchList unacked_;
+  WatchList ack_round_;  // of unacked, those that are still to be looked at in this round
   std::size_t connections_ = 0;
   std::size_t live_ = 0;
   std::size_t admitting_count_ = 0;

@@ -1365,10 +1365,11 @@ TEST_CASE_METHOD(HubTest, "hub: who has something to acknowledge is looked at un
   for (int check = 1; check <= 3; ++check) {
     AdvanceClock(Hub::kAckCheckInterval - 1s);
     Turn();
-    CHECK(prompt->asked < before + check);
+    CHECK(slow->asked < before + check);
     AdvanceClock(1100ms);
     Turn();
-    CHECK(prompt->asked == before + check);
+    CHECK(slow->asked == before + check);
+    CHECK(prompt->asked == before + 1);
   }
   // When nobody has, the last look was the last.
   slow->delivered = true;
@@ -1379,6 +1380,54 @@ TEST_CASE_METHOD(HubTest, "hub: who has something to acknowledge is looked at un
   Turn();
   CHECK(slow->asked == before + 4);
   CHECK(hub.live() == 2);
+}
+
+TEST_CASE_METHOD(HubTest,
+                 "hub: of many who have something to acknowledge, few are looked at in a turn") {
+  constexpr int kMany = 5 * Hub::kAckChecks / 2;
+  std::vector<std::shared_ptr<FakePeer>> peers;
+  for (int i = 0; i < kMany; ++i) peers.push_back(LetIn("t"));
+  const auto idle = LetIn();
+  Flush();
+  const auto asked = [&] {
+    int sum = 0;
+    for (const auto& peer : peers) sum += peer->asked;
+    return sum;
+  };
+  for (int round = 0; round < 3; ++round) {
+    hub.Multicast("one", "t");
+    Flush();
+    for (const auto& peer : peers) peer->delivered = false;
+    const int before = asked();
+    AdvanceClock(Hub::kAckCheckInterval + 100ms);
+    for (int turn = 1; turn <= 2; ++turn) {
+      Turn();
+      CHECK(asked() - before == turn * static_cast<int>(Hub::kAckChecks));
+      // What is sent meanwhile is for the next round.
+      hub.Multicast("two", "t");
+      Flush();
+      AdvanceClock(Hub::kAckCheckPause);
+    }
+    Turn();
+    CHECK(asked() - before == kMany);
+    Turn();
+    CHECK(asked() - before == kMany);
+    for (const auto& peer : peers) CHECK(peer->asked == round + 1);
+  }
+  CHECK(idle->asked == 0);
+
+  // Some go in the middle of a round, and those that stay are still looked at.
+  AdvanceClock(Hub::kAckCheckInterval + 100ms);
+  Turn();
+  for (std::size_t i = 0; i < peers.size(); i += 2) {
+    hub.OnGone(*peers[i]->connection, CloseReason::kReset);
+  }
+  for (int turn = 0; turn < 2; ++turn) {
+    AdvanceClock(Hub::kAckCheckPause);
+    Turn();
+  }
+  for (std::size_t i = 1; i < peers.size(); i += 2) CHECK(peers[i]->asked == 4);
+  CheckBooks();
 }
 
 TEST_CASE_METHOD(HubTest,
