@@ -108,7 +108,7 @@ void Hub::Deliver(Connection& connection) {
   switch (sent.result) {
     case Connection::SendResult::kDrained:
       if (connection.state_ != Connection::State::kClosing) {
-        if (sent.bytes != 0) AwaitAck(connection);
+        AwaitAck(connection);
         MoveTo(connection, Connection::Queue::kCaughtUp);
         return;
       }

@@ -13,7 +13,7 @@
 //   lingering  closed on our side, waits for the peer's end
 // It may be in one of these besides:
 //   closing    has frames still due, and a deadline for them, which is the order
-//   unacked    live, or ending: its peer may not have acknowledged all that it was sent
+//   unacked    its peer may not have acknowledged all that it was sent
 //
 // Memory: the log holds at most what the slowest subscriber lags, which max_lag bounds: policy
 // disconnect and skip exactly, up to one turn's intake and one frame (of hooks: one verdict);
@@ -58,8 +58,8 @@ class Hub {
   // how long its peer may then take to end its side.
   static constexpr std::chrono::seconds kClosingTime{5};
   static constexpr std::chrono::seconds kLingerTime{2};
-  // How often those who have something to acknowledge are looked at: so many of them in a turn,
-  // and so long before the next of the same round.
+  // How often those who have something to acknowledge are looked at, and that only so many are in
+  // so long a time.
   static constexpr std::chrono::seconds kAckCheckInterval{4};
   static constexpr std::size_t kAckChecks = 64;
   static constexpr std::chrono::milliseconds kAckCheckPause{1};
@@ -236,8 +236,9 @@ class Hub {
   SendQueue blocked_;
   SendQueue lingering_;
   WatchList closing_;
-  WatchList unacked_;
-  WatchList ack_round_;  // of unacked, those that are still to be looked at in this round
+  WatchList unacked_;                 // whose turn is in the next round
+  WatchList ack_round_;               // whose turn is still to come in this one
+  Clock::time_point ack_checked_at_;  // valid while a round lasts
   std::size_t connections_ = 0;
   std::size_t live_ = 0;
   std::size_t admitting_count_ = 0;

@@ -3,6 +3,8 @@
 // few seconds until they have acknowledged it. That takes a system call for each, so a round is cut
 // into portions that no event waits for.
 
+#include <algorithm>
+
 #include "relay/hub.h"
 
 namespace evrelay {
@@ -14,8 +16,16 @@ void Hub::AwaitAck(Connection& connection) {
 }
 
 void Hub::OnAckCheck() noexcept {
-  if (ack_round_.empty()) ack_round_.TakeAll(unacked_);
-  for (std::size_t i = 0; i < kAckChecks && !ack_round_.empty(); ++i) {
+  const Clock::time_point now = Clock::now();
+  std::size_t portion = kAckChecks;
+  if (ack_round_.empty()) {
+    ack_round_.TakeAll(unacked_);
+  } else {
+    // Turns may be long, and must not make the round longer.
+    portion *= std::max<std::size_t>(1, (now - ack_checked_at_) / kAckCheckPause);
+  }
+  ack_checked_at_ = now;
+  for (; portion != 0 && !ack_round_.empty(); --portion) {
     Connection& connection = ack_round_.PopFront();
     // A closing one has a deadline already.
     if (connection.state_ == Connection::State::kClosing || connection.Delivered()) continue;

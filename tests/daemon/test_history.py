@@ -168,6 +168,26 @@ class History:
         self.move(done)
         self.relay.turn()
 
+    def acts(self):
+        """How often the policy has done what it is for."""
+        status = self.relay.status()
+        return {
+            "disconnect": status["subscribers"]["closed"]["slow-subscriber"],
+            "skip": status["deliveries"]["dropped"]["skipped"],
+            "block": status["loop"]["holds"],
+        }[self.policy]
+
+    def provoke(self):
+        """Somebody reads nothing until the policy has acted, if it has not yet."""
+        if not self.seats:
+            self.join()
+        for _ in range(1000):
+            if self.acts() > 0:
+                return
+            self.seats[0].subscriber.paused = True
+            self.burst()
+        raise AssertionError(f"policy {self.policy} has done nothing")
+
     def finish(self):
         """All read on until they have the last event or have been cut."""
         for seat in self.seats:
@@ -196,6 +216,7 @@ class RandomHistory(RelayCase):
         for _ in range(scaled(8000)):
             history.step()
             relay.check_balance()
+        history.provoke()
         history.finish()
         self.check_order(history)
         for seat in history.seats + history.gone:
@@ -236,7 +257,6 @@ class RandomHistory(RelayCase):
         left = history.kills + history.half_closes + history.bad_frames
         if history.policy == "disconnect":
             self.assertLessEqual(deliveries["due"], history.due)
-            self.assertGreater(closed["slow-subscriber"], 0)
             cut = sum(seat.subscriber.ended is not None for seat in history.seats)
             self.assertGreaterEqual(closed["slow-subscriber"], cut)
             self.assertGreaterEqual(sum(closed.values()), left)
@@ -249,9 +269,6 @@ class RandomHistory(RelayCase):
         self.assertEqual(status["subscribers"]["live"], 1 + len(history.seats))
         if history.policy == "block":
             self.assertEqual(deliveries["dropped"]["skipped"], 0)
-            self.assertGreater(status["loop"]["holds"], 0)
-        else:
-            self.assertGreater(deliveries["dropped"]["skipped"], 0)
 
     def test_policy_disconnect(self):
         self.check("disconnect")

@@ -11,6 +11,15 @@ namespace evrelay {
 // Not for programs with several threads.
 void AdvanceClock(std::chrono::nanoseconds by);
 
+// As long as it lives, the clock stands still but for AdvanceClock.
+class StoppedClock {
+ public:
+  StoppedClock();
+  StoppedClock(const StoppedClock&) = delete;
+  StoppedClock& operator=(const StoppedClock&) = delete;
+  ~StoppedClock();
+};
+
 }  // namespace evrelay
 
 #endif  // EVRELAY_TESTS_SUPPORT_CLOCK_H_

@@ -41,8 +41,8 @@ def said_of_failures(tap):
     """Failed case, as meson names it -> the comments below it in a TAP stream."""
     said, lines = {}, None
     for line in tap.splitlines():
-        if case := re.match(r"(not )?ok (\d+ - .*)", line):
-            lines = said.setdefault(case[2], []) if case[1] else None
+        if case := re.match(r"(not )?ok (\d+ - [^#]*)", line):
+            lines = said.setdefault(case[2].strip(), []) if case[1] else None
         elif lines is not None and line.startswith("#"):
             lines.append(line)
     return said

@@ -74,6 +74,7 @@ class TapResult(unittest.TestResult):
         self._tap = tap
         self._reported = set()
         self._fixture_skips = {}
+        self._fixture_errors = {}
         self._problems = []
         self._skip = None
         self._running = False
@@ -88,7 +89,8 @@ class TapResult(unittest.TestResult):
         super().stopTest(test)
         self._running = False
         self._reported.add(id(test))
-        self._tap.case(not self._problems, name_of(test), "\n".join(self._problems), self._skip)
+        skip = None if self._problems else self._skip
+        self._tap.case(not self._problems, name_of(test), "\n".join(self._problems), skip)
 
     def addError(self, test, err):
         text = self._exc_info_to_string(err, test)
@@ -98,7 +100,7 @@ class TapResult(unittest.TestResult):
             # Its cases have been reported; one more than planned is a failure of the whole file.
             self._tap.case(False, str(test), text)
         else:
-            self._tap.comment(f"{test}\n{text}")
+            self._fixture_errors[str(test)] = f"{test}\n{text}"
 
     def addFailure(self, test, err):
         self._problems.append(self._exc_info_to_string(err, test))
@@ -121,11 +123,12 @@ class TapResult(unittest.TestResult):
             if id(test) in self._reported:
                 continue
             cls = type(test)
-            skip = self._fixture_skips.get(
-                f"setUpClass ({strclass(cls)})",
-                self._fixture_skips.get(f"setUpModule ({cls.__module__})"),
-            )
-            self._tap.case(skip is not None, name_of(test), "" if skip else "did not run", skip)
+            skip, error = None, "did not run"
+            for fixture in (f"setUpClass ({strclass(cls)})", f"setUpModule ({cls.__module__})"):
+                skip = skip or self._fixture_skips.get(fixture)
+                # Told once, with the first of its cases.
+                error = self._fixture_errors.pop(fixture, error)
+            self._tap.case(skip is not None, name_of(test), "" if skip else error, skip)
 
 
 def load(names):
