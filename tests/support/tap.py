@@ -100,7 +100,8 @@ class TapResult(unittest.TestResult):
             # Its cases have been reported; one more than planned is a failure of the whole file.
             self._tap.case(False, str(test), text)
         else:
-            self._fixture_errors[str(test)] = f"{test}\n{text}"
+            before = self._fixture_errors.get(str(test), "")
+            self._fixture_errors[str(test)] = f"{before}{test}\n{text}"
 
     def addFailure(self, test, err):
         self._problems.append(self._exc_info_to_string(err, test))

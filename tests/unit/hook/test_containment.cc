@@ -4,7 +4,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -104,17 +103,16 @@ TEST_CASE("what never ends is stopped when its time is over") {
       "  while true do coroutine.resume(co) co = coroutine.create(f) end end f(0)");
   CAPTURE(body);
   Hooked hooked(Wild(body), With(30ms));
-  auto fastest = 10s + 0ns;
   for (int i = 0; i < 3; ++i) {
     const auto before = CpuTime();
     CHECK(hooked.Run(Message("wild")) == HookOutcome::kTimeout);
     const auto took = CpuTime() - before;
     CHECK(took > 28ms);
-    fastest = std::min(fastest, took);
+    CHECK(took < kSoon);
     CHECK(hooked.verdict().empty());
+    REQUIRE(hooked.log().size() <= 1);  // the others are limited
     CHECK(hooked.Say("fine?") == Actions{"relay fine"});
   }
-  CHECK(fastest < kSoon);
 }
 
 TEST_CASE("the log says where the time was over") {
